@@ -1,0 +1,39 @@
+# Every target makes the environment it needs. On a fresh machine with Python 3.10 or newer, `make demo` is one command from nothing to textures.
+PYTHON ?= python3
+BIN := .venv/bin
+NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb))
+# Two or more tests at once, one thread each, are faster than one test with two threads.
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
+
+.PHONY: demo test lab bench export refresh readme clean
+.DEFAULT_GOAL := demo
+
+.venv/ready: settings.ini setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "wearable-imagenet needs Python 3.10 or newer; $(PYTHON) is older: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+demo: .venv/ready  ## textures from the embedded data, in runs/demo
+	$(BIN)/wearable-imagenet demo
+
+test: .venv/ready  ## every test, the notebooks' cells included
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
+
+lab: .venv/ready  ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab --notebook-dir=nbs
+
+bench: .venv/ready  ## how fast the hot path is on this machine; writes runs/bench.json
+	$(BIN)/python tests/bench.py $(ARGS)
+
+export: .venv/ready  ## nbs/ -> wearable_imagenet/
+	$(BIN)/nbdev_export
+
+refresh: .venv/ready  ## run the notebooks from top to bottom and save their outputs
+	$(BIN)/python tests/refresh.py $(NOTEBOOKS)
+
+readme: .venv/ready  ## nbs/index.ipynb -> README.md
+	$(BIN)/python tests/readme.py > README.md.new && mv README.md.new README.md
+
+clean:  ## remove what can be made again, except runs/
+	rm -rf .venv build dist *.egg-info .pytest_cache

@@ -1,0 +1,29 @@
+"""Run notebooks from top to bottom, as nbdev_test does, and save their outputs: python tests/refresh.py nbs/05_unroll.ipynb …"""
+import sys
+from pathlib import Path
+
+from execnb.nbio import write_nb
+from execnb.shell import CaptureShell
+from nbdev.config import get_config
+from nbdev.process import NBProcessor
+from fastcore.xtras import working_directory
+
+
+def refresh(path: Path) -> None:
+    """Run one notebook and write it back; a cell that fails stops it, and the file stays as it was."""
+    notebook = NBProcessor(path, process=False, rm_directives=False).nb
+    left_out = set(get_config().tst_flags.split())
+
+    def skip(cell) -> bool:
+        directives = getattr(cell, "directives_", None) or {}
+        return cell.cell_type != "code" or bool(left_out & directives.keys()) or "false" in directives.get("eval:", []) or "nbdev_export(" in cell.source
+
+    with working_directory(path.parent):
+        CaptureShell(path).run_all(notebook, exc_stop=True, preproc=skip)
+    write_nb(notebook, path)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        refresh(Path(name).absolute())
+        print("refreshed", name)
