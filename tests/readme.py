@@ -1,22 +1,29 @@
 """README.md from nbs/index.ipynb: its prose, and its code without outputs. Prints to standard output: python tests/readme.py > README.md"""
+import posixpath
+import re
 from pathlib import Path
 
 import nbformat
 from nbconvert import MarkdownExporter
-from nbconvert.preprocessors import RegexRemovePreprocessor
 from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
+LINK = re.compile(r"""(\]\(|src="|href=")([^)"#\s]+)""")
+
+
+def from_root(match: re.Match) -> str:
+    """A link that starts in nbs/, as one that starts at the root."""
+    before, link = match.groups()
+    return match[0] if "://" in link else before + posixpath.normpath(posixpath.join("nbs", link))
 
 
 def readme() -> str:
     """The text that README.md must have."""
     notebook = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
-    hidden = RegexRemovePreprocessor(patterns=[r"#\| hide"])
+    notebook.cells = [cell for cell in notebook.cells if "#| hide" not in cell.source]
     exporter = MarkdownExporter(config=Config(TemplateExporter=dict(exclude_output=True)))
-    exporter.register_preprocessor(hidden, enabled=True)
     text, _ = exporter.from_notebook_node(notebook)
-    return text.strip().replace("](images/", "](nbs/images/").replace('src="images/', 'src="nbs/images/') + "\n"
+    return LINK.sub(from_root, text.strip()) + "\n"
 
 
 if __name__ == "__main__":

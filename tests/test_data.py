@@ -1,7 +1,8 @@
 """What a notebook cell cannot show about `data`: hostile files, several processes, full disks, fresh interpreters."""
+import multiprocessing
 import os
 import random
-import signal
+import resource
 import struct
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image
 
 from wearable_imagenet import data as wd
 
+FORK = multiprocessing.get_context('fork')
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ROOT.parent/'shared'/'data'/'tiny-imagenet-10'
 rng = np.random.default_rng(0)
@@ -44,19 +46,29 @@ def refusal(*args, **kwargs):
     return str(e.value)
 
 
-def python(code, *args, **env):
-    "Start another interpreter on `code`; the package is found as it is here."
-    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', **env}
-    return subprocess.Popen([sys.executable, '-c', code, *map(str, args)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def forked(function, *args):
+    "Run a function in a process of its own; `answer` tells what it returned or raised."
+    mine, theirs = FORK.Pipe(duplex=False)
+
+    def body():
+        try: theirs.send(function(*args))
+        except Exception as e: theirs.send(e)
+    process = FORK.Process(target=body)
+    process.start()
+    process.answers = mine
+    return process
 
 
-def output(process, timeout=120):
-    out, err = process.communicate(timeout=timeout)
-    assert process.returncode == 0, err
-    return out.strip()
+def answer(process, timeout=120):
+    assert process.answers.poll(timeout)
+    result = process.answers.recv()
+    process.join(timeout)
+    return result
 
 
-LOAD = 'import sys; from wearable_imagenet.data import load_data; d = load_data(sys.argv[1], int(sys.argv[2])); print(d.fingerprint, len(d.train))'
+def load(spec):
+    data = wd.load_data(spec, 32)
+    return data.fingerprint, len(data.train)
 
 
 # hostile files
@@ -178,42 +190,51 @@ def test_only_the_folders_of_the_subset_are_looked_into(tmp_path, monkeypatch):
 
 def test_three_processes_fill_one_cache_at_once(pets, cache):
     for i in range(150): noise(pets/'cat'/f'more{i}.png')
-    running = [python(LOAD, f'folder:{pets}', 32) for _ in range(3)]
-    assert len({output(p) for p in running}) == 1
+    running = [forked(load, f'folder:{pets}') for _ in range(3)]
+    assert len({answer(p) for p in running}) == 1
     assert len(list(cache.iterdir())) == 1                  # one entry, nothing temporary
 
 
-def test_a_new_process_decodes_nothing(pets):
-    first = output(python(LOAD, f'folder:{pets}', 32))
-    blind = 'from PIL import Image\ndef gone(*a, **k): raise SystemExit("opened an image")\nImage.open = gone\n'
-    assert output(python(blind + LOAD, f'folder:{pets}', 32)) == first
+def test_a_fresh_interpreter_decodes_nothing_and_draws_the_same_numbers(pets):
+    code = '''
+import sys
+from PIL import Image
+def gone(*args, **kwargs): raise SystemExit('an image was opened')
+Image.open = gone
+from wearable_imagenet.data import generator, load_data
+print(load_data(sys.argv[1], 32).fingerprint, generator(3, 'crop', 5).initial_seed())
+'''
+    first = wd.load_data(f'folder:{pets}', 32)
+    env = {**os.environ, 'PYTHONPATH': str(ROOT), 'PYTHONHASHSEED': '1'}
+    out = subprocess.run([sys.executable, '-c', code, f'folder:{pets}'], env=env, capture_output=True, text=True, check=True).stdout
+    assert out.split() == [first.fingerprint, str(wd.generator(3, 'crop', 5).initial_seed())]
 
 
 def test_killed_while_decoding(pets, cache):
-    slow = '''
-import time, wearable_imagenet.data as wd
-whole = wd.decode_file
-def slowly(*a, **k):
-    time.sleep(0.5)
-    return whole(*a, **k)
-wd.decode_file = slowly
-'''
-    process = python(slow + LOAD, f'folder:{pets}', 32)
+    def slowly(item, *args):
+        time.sleep(0.2)
+        return decode(item, *args)
+
+    def target():
+        wd.try_decode = slowly
+        load(f'folder:{pets}')
+    decode, process = wd.try_decode, forked(target)
     until = time.monotonic() + 60
-    while not list(cache.glob('.tmp-*')) and time.monotonic() < until: time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    while not list(cache.glob('.tmp-*/train_x.npy')) and time.monotonic() < until: time.sleep(0.02)
+    process.kill()
+    process.join()
     assert [p.name[:5] for p in cache.iterdir()] == ['.tmp-']
     assert len(wd.load_data(f'folder:{pets}', 32).train) == 10
 
 
 def test_a_full_disk(pets, cache):
-    full = 'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n'
-    process = python(full + LOAD, f'folder:{pets}', 32)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode != 0 and 'UserError: the cache folder' in err and 'set WEARABLE_IMAGENET_CACHE' in err
+    def on_a_full_disk(spec):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        return load(spec)
+    refused = answer(forked(on_a_full_disk, f'folder:{pets}'))
+    assert isinstance(refused, wd.UserError) and 'set WEARABLE_IMAGENET_CACHE' in str(refused)
     assert not list(cache.iterdir())
-    assert output(python(full + LOAD, 'materials', 32)).endswith(' 680')          # these fit into memory
+    assert answer(forked(on_a_full_disk, 'materials'))[1] == 680            # these fit into memory
 
 
 def test_a_cache_that_cannot_be_written(pets, cache, tmp_path):
@@ -249,18 +270,13 @@ def test_a_damaged_entry_is_made_again(pets, cache, name, how):
     assert path.read_bytes() == whole
 
 
-def test_random_numbers_do_not_depend_on_the_process():
-    code = 'from wearable_imagenet.data import generator; print(generator(3, "crop", 5).initial_seed())'
-    seeds = {output(python(code, PYTHONHASHSEED=str(k))) for k in range(2)}
-    assert seeds == {str(wd.generator(3, 'crop', 5).initial_seed())}
-
-
 def test_writing_from_many_processes_leaves_one_whole_file(tmp_path):
-    code = 'import sys\nfrom wearable_imagenet.data import write_json\nfor i in range(100): write_json(sys.argv[1], [int(sys.argv[2])] * 1000)'
-    running = [python(code, tmp_path/'one.json', k) for k in range(3)]
-    while any(p.poll() is None for p in running):
+    def write(k):
+        for _ in range(100): wd.write_json(tmp_path/'one.json', [k] * 1000)
+    running = [forked(write, k) for k in range(3)]
+    while any(p.is_alive() for p in running):
         if (tmp_path/'one.json').exists(): assert len(set(wd.read_json(tmp_path/'one.json'))) == 1
-    for p in running: output(p)
+    assert [answer(p) for p in running] == [None] * 3
     assert [p.name for p in tmp_path.iterdir()] == ['one.json']
 
 

@@ -146,6 +146,7 @@ class Item:
     name: str                # how messages call it
     group: int = -1          # images cut from one picture share a group; -1: nothing known
 
+# %% ../nbs/00_data.ipynb #740a14f0
 @dataclass
 class Source:
     "Where images come from: all that is known before one is opened."
@@ -159,9 +160,7 @@ class Source:
     by_name: bool = False                               # the split was made by `split_by_name` and may be made again
     unreadable: list = field(default_factory=list)      # `Item` and reason of what was found damaged
 
-# %% ../nbs/00_data.ipynb #740a14f0
-SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
-
+# %% ../nbs/00_data.ipynb #b3d42cb8
 def printable(
     path,  # a path or a name, as the file system has it
 ) -> str:  # the same on one line, in any terminal
@@ -180,6 +179,8 @@ def existing_folder(
     return path
 
 # %% ../nbs/00_data.ipynb #1412e7d8
+SUFFIXES = ('.bmp', '.gif', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp')
+
 def image_files(
     folder: Path, # of one class
 ) -> list[Path]:  # sorted
@@ -218,6 +219,7 @@ def subfolders(
     "The folders in a folder, hidden ones left out."
     return sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith('.'))
 
+# %% ../nbs/00_data.ipynb #f793f1f7
 def split_folders(
     root: Path,        # of the whole data set
 ) -> dict[str, Path]:  # split → folder of class folders; only 'train' where nothing is split
@@ -322,6 +324,7 @@ def read_lines(
     if not path.is_file(): raise UserError(f'{printable(path)} is missing: PATH must hold the data set as it was published')
     return [line.strip() for line in path.read_text(encoding='utf-8', errors='replace').splitlines() if line.strip()]
 
+# %% ../nbs/00_data.ipynb #c6d6b55c
 def tiny_imagenet_source(
     path: str, # holds `wnids.txt`, `words.txt`, `train/` and `val/`
 ) -> Source:
@@ -399,6 +402,7 @@ SOURCES = {'materials': materials_source, 'folder': folder_source, 'tiny-imagene
 KINDS = ', '.join(['materials', 'folder:PATH', 'tiny-imagenet:PATH', *(f'{name}:PATH' for name in SUBSETS),
                    'imagenet:PATH#WNID,WNID', 'fashion-mnist:PATH', 'cifar10:PATH'])
 
+# %% ../nbs/00_data.ipynb #8623a6b8
 def open_source(
     spec: str, # such as 'materials' or 'folder:PATH', one of `KINDS`
 ) -> Source:
@@ -423,6 +427,7 @@ class Split:
 
     def __len__(self): return len(self.y)
 
+# %% ../nbs/00_data.ipynb #bb636552
 def take(
     split: Split,      # to choose from
     index: np.ndarray, # bool (n,) or positions
@@ -512,6 +517,7 @@ def lost_classes(
     wanted = {i.label for i in source.items if i.split == split} | ({*range(len(source.classes))} if split == 'train' else set())
     return sorted(wanted - {*part.y.tolist()})
 
+# %% ../nbs/00_data.ipynb #780a9b3c
 def check_readable(
     source: Source,     # that was decoded
     split: str,         # 'train' or 'test'
@@ -619,14 +625,15 @@ def stamp(
     except OSError: return [-1, -1]
     return [info.st_size, info.st_mtime_ns]
 
+# %% ../nbs/00_data.ipynb #f9a2e445
 def source_key(
     source: Source, # found, not decoded
     size: int,      # pixels
 ) -> str:           # 20 hexadecimal digits
     "The key of a source: another one for any change of files, names, classes, split or size."
-    about = [CACHE_VERSION, size, source.name, str(source.root.resolve()), source.classes, source.channels, source.enlarge]
-    watched = [(str(f), stamp(f)) for f in source.files]
-    images = [(str(i.image), i.label, i.split, i.group, stamp(i.image)) for i in source.items if isinstance(i.image, Path)]
+    about = [CACHE_VERSION, size, source.name, source.classes, source.channels, source.enlarge]
+    watched = [(os.path.abspath(f), stamp(f)) for f in source.files]
+    images = [(os.path.abspath(i.image), i.label, i.split, i.group, stamp(i.image)) for i in source.items if isinstance(i.image, Path)]
     return hashlib.sha256(json.dumps([about, watched, images]).encode()).hexdigest()[:20]
 
 # %% ../nbs/00_data.ipynb #7bced609
@@ -639,6 +646,7 @@ def make_dataset(
     tensors = {k: torch.tensor(meta[k], dtype=torch.float32) for k in ('mean', 'std')}
     return Dataset(**{**meta, **tensors}, train=train, test=test)
 
+# %% ../nbs/00_data.ipynb #a3883356
 def decode_source(
     source: Source,      # to decode
     size: int,           # pixels
@@ -664,6 +672,7 @@ def read_entry(
     try: return make_dataset(read_json(folder/'meta.json'), open_split(folder, 'train'), open_split(folder, 'test'))
     except (OSError, ValueError, TypeError, KeyError, EOFError): return None
 
+# %% ../nbs/00_data.ipynb #939cb587
 def fill_entry(
     source: Source, # to decode
     size: int,      # pixels

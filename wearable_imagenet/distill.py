@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PARAMETRISATIONS', 'PRESETS', 'Pixels', 'enlarge_matrix', 'enlarge', 'channel_mix', 'Pyramid', 'DistillSettings',
            'make_settings', 'check_settings', 'Textures', 'package_version', 'Distiller', 'settings_network',
-           'open_run', 'save_checkpoint', 'load_checkpoint', 'frame_file', 'distill', 'draw_losses']
+           'distillation_loss', 'distillation_step', 'open_run', 'save_checkpoint', 'load_checkpoint', 'frame_file',
+           'distill', 'draw_losses']
 
 # %% ../nbs/06_distill.ipynb #24786510
 import dataclasses
@@ -68,6 +69,7 @@ def channel_mix(
     values, vectors = torch.linalg.eigh(torch.cov(x).reshape(len(x), len(x)))
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
+# %% ../nbs/06_distill.ipynb #bf7f40d6
 class Pyramid:
     "A sum of wrapped levels in decorrelated colours"
     def __init__(self,
@@ -107,8 +109,8 @@ class DistillSettings:
     depth: int = 3                    # blocks, each of which halves the side
     # experts
     experts: int = 8                  # number of experts
-    train_epochs: int = 12            # T, epochs of an expert
-    expert_lr: float = 0.01           # step size of an expert's SGD
+    train_epochs: int = 20            # T, epochs of an expert
+    expert_lr: float = 0.02           # step size of an expert's SGD
     expert_batch: int = 32            # images a mini-batch
     augment: str = ALL_FAMILIES       # families of 𝒜, or none
     # distillation (Algorithm 1)
@@ -116,7 +118,7 @@ class DistillSettings:
     expert_epochs: int = 2            # M, epochs of the expert that the student matches
     max_start_epoch: int = 3          # T⁺, latest start epoch
     student_batch: int = 0            # canvases a student step; 0 takes all
-    distill_steps: int = 200          # distillation steps
+    distill_steps: int = 250          # distillation steps
     canvas_size: tuple = (64, 64)     # height and width of a canvas, pixels; on the command line 64 or 64x96
     canvases_per_class: int = 1       # canvases of each class
     parametrisation: str = "pyramid"  # pixels or pyramid
@@ -124,13 +126,13 @@ class DistillSettings:
     start_std: float = 0.35           # standard deviation of the pyramid's first canvases
     repeat: str = "grid"              # how canvases repeat
     pixel_lr: float = 30.0            # step size for the canvases' parameters
-    student_lr: float = 0.02          # α₀, the student's first step size
+    student_lr: float = 0.01          # α₀, the student's first step size
     student_lr_lr: float = 0.01       # step size for log α
     momentum: float = 0.5             # momentum of both
     checkpoint_every: int = 25        # distillation steps between checkpoints (and frames of the timelapse)
     # evaluation (Appendix B)
     eval_network: str = "convnet"     # network that is trained on the textures
-    eval_networks: int = 5            # how many of them
+    eval_networks: int = 4            # how many of them
     eval_epochs: int = 1000           # epochs of one crop a canvas
     seed: int = 0                     # seed of everything
 
@@ -180,7 +182,7 @@ def check_settings(
     return s
 
 # %% ../nbs/06_distill.ipynb #45fcec0c
-_PAPER = dict(crop_size=128, canvas_size=256, width=128, depth=5, experts=100, train_epochs=50, expert_batch=256, student_steps=20, expert_epochs=2, max_start_epoch=10,
+_PAPER = dict(crop_size=128, canvas_size=256, width=128, depth=5, experts=100, train_epochs=50, expert_batch=256, expert_lr=0.01, student_steps=20, expert_epochs=2, max_start_epoch=10,
               parametrisation="pixels", pixel_lr=1000, student_lr=0.01, student_lr_lr=0.01, distill_steps=5000, checkpoint_every=50)
 PRESETS = {
     "materials": {},
@@ -219,7 +221,7 @@ def package_version() -> str:
 
 # %% ../nbs/06_distill.ipynb #a97e1b9f
 class Distiller:
-    "Algorithm 1, one distillation step at a time"
+    "What changes while distilling, and what that is done with"
     def __init__(self,
         settings: DistillSettings,   # how to distil
         data: Dataset,               # the real images (for their classes, size and colours)
@@ -241,27 +243,6 @@ class Distiller:
     def trained(self) -> list[torch.Tensor]: return [*self.parameters, self.log_lr]   # everything that is optimised
     def canvases(self) -> torch.Tensor: return self.parametrisation.canvases(self.parameters)
 
-    def loss(self, step: int) -> torch.Tensor:
-        "The matching loss of distillation step number `step` (lines 4–16), differentiable in all that is trained"
-        s, rng = self.settings, generator(self.settings.seed, "distill", step)
-        expert, t = draw_start(len(self.buffer), s.max_start_epoch, rng)
-        steps = draw_steps(s.student_steps, len(self.y), s.canvas_size, s.crop_size, rng, s.student_batch, s.repeat, s.augment)
-        start, target = self.buffer[expert, t], self.buffer[expert, t + s.expert_epochs]
-        end = unroll(self.net, start, self.canvases(), self.y, self.log_lr.exp().float(), steps, s.crop_size, s.repeat)
-        return matching_loss(end, start, target)
-
-    def step(self) -> float:
-        "One distillation step: measure the loss and go down its gradient (line 18)"
-        loss = self.loss(len(self.losses))
-        self.optimiser.zero_grad()
-        loss.backward()
-        if not all(torch.isfinite(p.grad).all() for p in self.trained):
-            s = self.settings
-            raise UserError(f"the matching loss became {loss.item():g} in distillation step {len(self.losses)}: use a pixel_lr below {s.pixel_lr:g} or a student_lr below {s.student_lr:g}")
-        self.optimiser.step()
-        self.losses.append(loss.item())
-        return self.losses[-1]
-
     def textures(self) -> Textures:
         "The result so far"
         return Textures(self.canvases().detach(), self.y, self.log_lr.exp().item(), self.data.mean, self.data.std, self.data.classes, self.settings)
@@ -270,6 +251,35 @@ class Distiller:
 def settings_network(s: DistillSettings, data: Dataset, kind: str = "convnet") -> Network:
     "The network that the settings and the data ask for"
     return network(kind, data.channels, len(data.classes), s.crop_size, s.width, s.depth)
+
+# %% ../nbs/06_distill.ipynb #7e02b05a
+def distillation_loss(
+    d: Distiller,   # the state
+    step: int,      # number of the distillation step: decides every draw
+) -> torch.Tensor:  # scalar, differentiable in all of `d.trained`
+    "The matching loss of one distillation step (Algorithm 1, lines 4–16)"
+    s, rng = d.settings, generator(d.settings.seed, "distill", step)
+    expert, t = draw_start(len(d.buffer), s.max_start_epoch, rng)
+    steps = draw_steps(s.student_steps, len(d.y), s.canvas_size, s.crop_size, rng, s.student_batch, s.repeat, s.augment)
+    canvases = d.canvases()
+    start, target = (d.buffer[expert, e].to(canvases) for e in (t, t + s.expert_epochs))
+    end = unroll(d.net, start, canvases, d.y, d.log_lr.exp().to(canvases), steps, s.crop_size, s.repeat)
+    return matching_loss(end, start, target)
+
+# %% ../nbs/06_distill.ipynb #23d99ea9
+def distillation_step(
+    d: Distiller,   # the state, changed
+) -> float:         # the matching loss before the step
+    "One distillation step (Algorithm 1, lines 3–18)"
+    loss = distillation_loss(d, len(d.losses))
+    d.optimiser.zero_grad()
+    loss.backward()
+    if not all(torch.isfinite(p.grad).all() for p in d.trained):
+        s = d.settings
+        raise UserError(f"the matching loss became {loss.item():g} in distillation step {len(d.losses)}: use a pixel_lr below {s.pixel_lr:g} or a student_lr below {s.student_lr:g}")
+    d.optimiser.step()
+    d.losses.append(loss.item())
+    return d.losses[-1]
 
 # %% ../nbs/06_distill.ipynb #e9a5c3b1
 _FREE = {"distill_steps", "eval_network", "eval_networks", "eval_epochs"}
@@ -338,7 +348,7 @@ def distill(
     if len(d.losses) > total: raise UserError(f"distill_steps {total} is fewer than the {len(d.losses)} steps that {run} has already: use {len(d.losses)} or more, or another folder")
     with progress(total=total, initial=len(d.losses), desc="distil", unit="step") as bar:
         while len(d.losses) < total:
-            d.step()
+            distillation_step(d)
             bar.set_postfix(loss=f"{np.mean(d.losses[-10:]):.3f}", α=f"{d.log_lr.exp().item():.4f}", refresh=False)
             bar.update()
             if len(d.losses) % settings.checkpoint_every == 0 or len(d.losses) == total: _keep(d, run)
