@@ -190,7 +190,12 @@ def test_only_the_folders_of_the_subset_are_looked_into(tmp_path, monkeypatch):
 
 def test_three_processes_fill_one_cache_at_once(pets, cache):
     for i in range(150): noise(pets/'cat'/f'more{i}.png')
-    running = [forked(load, f'folder:{pets}') for _ in range(3)]
+    start = FORK.Barrier(3)
+
+    def together():
+        start.wait()
+        return load(f'folder:{pets}')
+    running = [forked(together) for _ in range(3)]
     assert len({answer(p) for p in running}) == 1
     assert len(list(cache.iterdir())) == 1                  # one entry, nothing temporary
 

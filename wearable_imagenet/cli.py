@@ -8,6 +8,9 @@ __all__ = ['find_settings', 'timed', 'find_data', 'run_experts', 'run_distill', 
            'make_parser', 'main']
 
 # %% ../nbs/10_cli.ipynb #4ecf7e64
+import os
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import argparse
 import sys
 import time
