@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from .augment import ALL_FAMILIES, augment, draw_augmentation
-from .data import Dataset, generator, read_json, sample_images, write_json
+from .data import Dataset, UserError, generator, read_json, sample_images, write_json
 from .distill import DistillSettings, Textures, settings_network
 from .models import Network, cross_entropy, init_theta, predict
 from .unroll import draw_steps, patches
@@ -52,18 +52,21 @@ def train_on(
     epochs: int,           # how many
     seed: int,             # the run's seed
     index: int,            # number of this network
-    on_epoch=lambda: None, # called after every epoch, e.g. by a progress bar
+    on_epoch=lambda loss: None,  # called after every epoch, e.g. by a progress bar
 ) -> torch.Tensor:         # (P,) trained parameters
     "Train a fresh network on a source (Appendix B)"
     theta = init_theta(net, generator(seed, "evaluate", index)).requires_grad_()
-    sgd = torch.optim.SGD([theta], lr=lr, momentum=0.9, weight_decay=5e-4)
+    velocity = torch.zeros_like(theta)
     for epoch in range(epochs):
-        if epoch == epochs // 2 + 1: sgd.param_groups[0]["lr"] = lr / 10
+        rate = lr if epoch <= epochs // 2 else lr / 10
         x, y = source(generator(seed, f"evaluate {index}", epoch))
         for a, b in zip(x.split(256), y.split(256)):
-            theta.grad, = torch.autograd.grad(cross_entropy(net, theta, a, b), theta)
-            sgd.step()
-        on_epoch()
+            loss = cross_entropy(net, theta, a, b)
+            g, = torch.autograd.grad(loss, theta)
+            with torch.no_grad():
+                velocity.mul_(0.9).add_(g + 5e-4 * theta)
+                theta.sub_(rate * velocity)
+        on_epoch(loss.item())
     return theta.detach()
 
 # %% ../nbs/07_evaluate.ipynb #b8a52cb1
@@ -103,14 +106,15 @@ def evaluate(
     progress=partial(tqdm, disable=True),   # a tqdm-like bar
 ) -> dict[str, dict]:      # arm -> mean, std, values
     "Accuracy of networks trained on textures, on noise, and on one real image a class (Appendix B)"
-    run, lr = Path(run), Textures.load(Path(run) / "textures.safetensors").student_lr
+    run, t = Path(run), Textures.load(Path(run) / "textures.safetensors")
+    if t.settings.distill_steps != s.distill_steps: raise UserError(f"the textures of {run} are of {t.settings.distill_steps} distillation steps, not {s.distill_steps}: distil first, or set distill_steps {t.settings.distill_steps}")
     net = settings_network(s, data, s.eval_network)
     x, y = data.normalise(data.test.x), torch.from_numpy(np.array(data.test.y))
     todo = [(arm, i) for arm in arms for i in range(s.eval_networks) if not result_file(run, s, arm, i).exists()]
     with progress(total=len(todo) * s.eval_epochs, desc="evaluate", unit="epoch") as bar:
         for arm, i in todo:
-            bar.set_postfix_str(f"{arm} {i + 1}/{s.eval_networks}", refresh=False)
-            theta = train_on(net, arm_source(arm, run, data, s, i), lr, s.eval_epochs, s.seed, i, bar.update)
+            def show(loss): bar.set_postfix_str(f"{arm} {i + 1}/{s.eval_networks}, loss={loss:.3f}", refresh=False); bar.update()
+            theta = train_on(net, arm_source(arm, run, data, s, i), t.student_lr, s.eval_epochs, s.seed, i, show)
             predicted = predict(net, theta, x)
             confusion = torch.bincount(y * len(data.classes) + predicted, minlength=len(data.classes) ** 2).view(len(data.classes), -1)
             write_json(result_file(run, s, arm, i), dict(accuracy=(predicted == y).double().mean().item(), confusion=confusion.tolist()))

@@ -63,7 +63,7 @@ class Network:
     def __init__(self,
         make: Callable[[], nn.Module],  # builds the module with fresh random parameters
     ):
-        self.make, self.module = make, make().requires_grad_(False)
+        with torch.random.fork_rng(devices=[]): self.make, self.module = make, make().requires_grad_(False)
         if list(self.module.buffers()): raise UserError("a network with buffers (batch norm) is no function of its parameters: use instance or group norm")
         self.names, self.shapes = zip(*((n, p.shape) for n, p in self.module.named_parameters()))
         self.sizes = [s.numel() for s in self.shapes]

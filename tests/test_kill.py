@@ -1,0 +1,126 @@
+"""A stage that is killed goes on when it is run again, and nobody can tell from its files that it was."""
+import itertools
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors import safe_open
+
+from conftest import ROOT, SMALL, assert_same, command, results, run_command, sets, tree
+
+# stage: all that it makes; a file that shows it is in the middle; the last file of its loop
+STAGES = {
+    "experts": (("run.json", "experts/"), "experts/expert_001/epoch_002.safetensors", "experts/expert_002/epoch_012.safetensors"),
+    "distill": (("frames/", "checkpoint.", "noise.", "textures.", "tiling.", "loss.", "timelapse."), "frames/step_000008.safetensors", "textures.safetensors"),
+    "evaluate": (("evaluation/", "report.json", "accuracy."), "evaluation/textures_convnet_40epochs_40steps_001.json", "report.json"),
+}
+
+
+def prepare(run, stage, undisturbed):
+    """A run in which every stage before this one is done."""
+    shutil.rmtree(run, ignore_errors=True)
+    for earlier in itertools.takewhile(lambda s: s != stage, STAGES):
+        for name, content in results(undisturbed).items():
+            if name.startswith(STAGES[earlier][0]):
+                (run / name).parent.mkdir(parents=True, exist_ok=True)
+                (run / name).write_bytes(content)
+
+
+def interrupt(run, stage, undisturbed, arguments, number):
+    """Send signal `number` in the middle of a stage. Where the machine was too busy to see the middle in time, once more."""
+    _, middle, last = STAGES[stage]
+    for _ in range(5):
+        prepare(run, stage, undisturbed)
+        # A test runner in the background may have been told to ignore SIGINT, and its children inherit that.
+        process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        while process.poll() is None and not (run / middle).exists(): time.sleep(0.01)
+        process.send_signal(number)
+        errors = process.communicate()[1]
+        assert (run / middle).exists(), errors
+        if not (run / last).exists(): return process.returncode, errors
+    pytest.fail(f"{stage} always ended before it could be interrupted")
+
+
+def assert_whole(run):
+    """What exists under its final name can be read to its end."""
+    for path in run.rglob("[!.]*.safetensors"):
+        with safe_open(path, "pt") as f:
+            assert len(f.keys()) and json.loads(f.metadata()["about"]) is not None
+            for name in f.keys(): f.get_tensor(name)
+    for path in run.rglob("[!.]*.json"): json.loads(path.read_text())
+
+
+def assert_as_if_nothing_happened(run, stage, undisturbed):
+    """All that the stage makes is there, and whatever is there equals the undisturbed run."""
+    made, wanted = results(run), results(undisturbed)
+    assert [name for name, content in made.items() if wanted.get(name) != content] == []
+    assert [name for name in wanted if name.startswith(STAGES[stage][0]) and name not in made] == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_and_run_again(stage, tmp_path, photos, undisturbed):
+    """SIGKILL leaves no time to tidy up: a power cut, the kernel out of memory, a closed laptop."""
+    run = tmp_path / "run"
+    arguments = [stage, "--run", run, "--data", f"folder:{photos}", *sets(**SMALL)]
+    status, _ = interrupt(run, stage, undisturbed, arguments, signal.SIGKILL)
+    assert status == -signal.SIGKILL
+    assert_whole(run)
+    run_command(*arguments)
+    assert_as_if_nothing_happened(run, stage, undisturbed)
+
+
+def test_stopped_with_ctrl_c(tmp_path, photos, undisturbed):
+    """Ctrl-C is how people stop a run: one message, the status that shells expect, and it goes on later."""
+    run = tmp_path / "run"
+    arguments = ["experts", "--run", run, "--data", f"folder:{photos}", *sets(**SMALL)]
+    status, errors = interrupt(run, "experts", undisturbed, arguments, signal.SIGINT)
+    assert status == 130
+    assert errors.splitlines()[-1] == "stopped; the same command goes on from here"
+    assert errors.count("stopped") == 1 and "Traceback" not in errors and "experts:" in errors      # the bar was there
+    assert_whole(run)
+    run_command(*arguments)
+    assert_as_if_nothing_happened(run, "experts", undisturbed)
+
+
+# Every stage dies in its k-th attempt at its k-th file, whole under a temporary name and not yet renamed: the worst moment there is.
+# Attempts are forked from one process, so that dozens of them cost no more than one start.
+DIE = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from wearable_imagenet.cli import main
+torch.optim.SGD([torch.zeros(1)], 1)   # loads what is slow to load
+rename = os.replace
+def attempt(arguments, k):
+    left = k
+    def replace(*names):
+        nonlocal left
+        left -= 1
+        if not left: os.kill(os.getpid(), signal.SIGKILL)
+        rename(*names)
+    os.replace = replace
+    os._exit(main(arguments))
+for stage in ("experts", "distill", "evaluate"):
+    for k in range(1, 1000):
+        pid = os.fork()
+        if not pid: attempt([stage, *sys.argv[2:]], k)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status != -signal.SIGKILL: break
+    print(stage, k - 1, status)
+"""
+
+
+def test_killed_between_writing_and_renaming(tmp_path, photos, undisturbed):
+    """All stages, dying again and again with a file half in place, end with the very files of the undisturbed run."""
+    run = tmp_path / "run"
+    done = subprocess.run([sys.executable, "-c", DIE, ROOT, "--run", run, "--data", f"folder:{photos}", *sets(**SMALL)], capture_output=True, text=True)
+    deaths = [line.split() for line in done.stdout.splitlines()]
+    assert [(stage, status) for stage, _, status in deaths] == [(stage, "0") for stage in STAGES], done.stderr
+    assert all(int(count) >= 3 for _, count, _ in deaths), deaths
+    assert [name for name in tree(run) if ".tmp-" in name], "no kill came between writing and renaming"
+    assert_whole(run)
+    assert_same(run, undisturbed)
