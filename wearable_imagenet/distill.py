@@ -123,21 +123,21 @@ class DistillSettings:
     expert_epochs: int = 2            # M, epochs of the expert that the student matches
     max_start_epoch: int = 3          # T⁺, latest start epoch
     student_batch: int = 0            # canvases a student step; 0 takes all
-    distill_steps: int = 250          # distillation steps
-    canvas_size: tuple = (64, 64)     # height and width of a canvas, pixels; on the command line 64 or 64x96
+    distill_steps: int = 200          # distillation steps
+    canvas_size: tuple = (96, 96)     # height and width of a canvas, pixels; on the command line 64 or 64x96
     canvases_per_class: int = 1       # canvases of each class
     parametrisation: str = "pyramid"  # pixels or pyramid
     levels: int = 4                   # levels of the pyramid
     start_std: float = 0.35           # standard deviation of the pyramid's first canvases
     repeat: str = "grid"              # how canvases repeat
-    pixel_lr: float = 30.0            # step size for the canvases' parameters
+    pixel_lr: float = 50.0            # step size for the canvases' parameters
     student_lr: float = 0.01          # α₀, the student's first step size
     student_lr_lr: float = 0.01       # step size for log α
     momentum: float = 0.5             # momentum of both
     checkpoint_every: int = 25        # distillation steps between checkpoints (and frames of the timelapse)
     # evaluation (Appendix B)
     eval_network: str = "convnet"     # network that is trained on the textures
-    eval_networks: int = 4            # how many of them
+    eval_networks: int = 3            # how many of them
     eval_epochs: int = 1000           # epochs of one crop a canvas
     seed: int = 0                     # seed of everything
 
@@ -195,9 +195,9 @@ _PAPER = dict(eval_networks=5, crop_size=128, canvas_size=256, width=128, depth=
               parametrisation="pixels", pixel_lr=1000, student_lr=0.01, student_lr_lr=0.01, distill_steps=5000, checkpoint_every=50)
 PRESETS = {
     "materials": {},
-    "tiny": dict(data="tiny-imagenet:.", width=48, experts=5, train_epochs=10, expert_batch=64, expert_epochs=1, start_std=0.15, pixel_lr=70, distill_steps=300),
+    "tiny": dict(data="tiny-imagenet:.", canvas_size=64, width=48, experts=5, train_epochs=10, expert_batch=64, expert_epochs=1, start_std=0.15, pixel_lr=70, distill_steps=300),
     "tiny64": dict(data="tiny-imagenet:.", crop_size=64, depth=4, canvas_size=128, levels=5, experts=4, train_epochs=7, expert_batch=64, expert_epochs=1, max_start_epoch=2,
-                   student_steps=15, start_std=0.15, pixel_lr=60, distill_steps=150),
+                   student_steps=15, pixel_lr=60, distill_steps=300),
     "imagesquawk": _PAPER | {"data": "imagesquawk:."},
     "imagefruit": _PAPER | {"data": "imagefruit:."},
 }

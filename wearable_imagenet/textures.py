@@ -57,7 +57,7 @@ def draw_tilings(
     axes = list(fig.subplots(rows, columns, squeeze=False).flat)
     for ax in axes: ax.set_axis_off()
     for ax, x, y in zip(axes, to_rgb(t), t.y):
-        ax.imshow(tile(x, tiles, tiles, t.settings.repeat).permute(1, 2, 0), interpolation="antialiased")
+        ax.imshow(tile(x, tiles, tiles, t.settings.repeat).permute(1, 2, 0).numpy(), interpolation="antialiased")
         ax.set_title(t.classes[y], fontsize=10, pad=3)
     return fig
 
@@ -101,7 +101,7 @@ def print_tile(
     dpi: int = 150,          # dots an inch
 ) -> tuple[int, int]:        # (width, height) of the picture, pixels
     "Write one repeat of a texture as a PNG for a fabric printer"
-    if inches <= 0 or dpi <= 0: raise UserError(f"inches {inches} and dpi {dpi} must be more than zero")
+    if not (0 < inches < float("inf") and dpi > 0): raise UserError(f"inches {inches} and dpi {dpi} must be more than zero")
     H, W = t.canvases.shape[2:]
     factor = max(1, round(inches * dpi / W))
     if (factor * W) % 2 or (factor * H) % 2: factor += 1
