@@ -7,12 +7,12 @@ __all__ = ['FORMATS', 'SUFFIXES', 'SUBSETS', 'FASHION', 'CIFAR', 'SOURCES', 'KIN
            'write_json', 'read_json', 'UserError', 'fit_square', 'check_size', 'grey_to_8bit', 'to_rgb', 'decode_file',
            'decode_pixels', 'Item', 'Source', 'printable', 'existing_folder', 'image_files', 'class_items',
            'split_by_name', 'subfolders', 'split_folders', 'folder_source', 'materials_source', 'class_names',
-           'imagenet_source', 'subset_source', 'read_lines', 'tiny_imagenet_source', 'read_idx', 'array_items',
-           'fashion_mnist_source', 'cifar10_source', 'open_source', 'Split', 'take', 'try_decode', 'decode_items',
-           'save_rows', 'open_split', 'decode_split', 'lost_classes', 'check_readable', 'split_again', 'channel_stats',
-           'normalise', 'denormalise', 'fingerprint', 'Dataset', 'cache_root', 'stamp', 'source_key', 'make_dataset',
-           'decode_source', 'read_entry', 'fill_entry', 'load_data', 'held_groups', 'hold_out', 'sample_images',
-           'contact_sheet', 'draw_images']
+           'imagenet_source', 'chosen_wnids', 'subset_source', 'read_lines', 'tiny_imagenet_source', 'read_idx',
+           'array_items', 'fashion_mnist_source', 'cifar10_source', 'open_source', 'Split', 'take', 'try_decode',
+           'decode_items', 'save_rows', 'open_split', 'decode_split', 'lost_classes', 'check_readable', 'split_again',
+           'channel_stats', 'normalise', 'denormalise', 'fingerprint', 'Dataset', 'cache_root', 'stamp', 'source_key',
+           'make_dataset', 'decode_source', 'read_entry', 'fill_entry', 'load_data', 'held_groups', 'hold_out',
+           'sample_images', 'contact_sheet', 'draw_images']
 
 # %% ../nbs/00_data.ipynb #e0245d1c
 import csv, gzip, hashlib, json, os, re, secrets, shutil, zlib
@@ -305,15 +305,24 @@ def imagenet_source(
     return Source(name, root, class_names(wnids, root), items, enlarge=True)
 
 # %% ../nbs/00_data.ipynb #b8df90c1
+def chosen_wnids(
+    path: str, # a folder, perhaps followed by `#` and WordNet ids with commas between
+) -> tuple[str, list[str]]: # the folder, and the ids; none where none are named
+    "Split `PATH#n01443537,n02056570`. Raises `UserError` for what is no id, or named twice."
+    if '#' not in path or Path(path).is_dir(): return path, []
+    path, _, ids = path.rpartition('#')
+    wnids = [w.strip() for w in ids.split(',')]
+    bad = [w for w in wnids if not re.fullmatch(r'n\d{8}', w)]
+    if not path or bad: raise UserError(f'{printable((bad or wnids)[0])!r} is no WordNet id: write PATH#n01443537,n02056570')
+    if len(set(wnids)) < len(wnids): raise UserError(f'{",".join(wnids)} names a class twice: give each id once')
+    return path, wnids
+
 def subset_source(
     path: str, # an ILSVRC-2012 tree, `#`, and WordNet ids with commas between
 ) -> Source:
     "`imagenet:PATH#n01443537,n02056570`: a subset of one's own. Raises `UserError`."
-    path, _, ids = path.rpartition('#')
-    wnids = [w.strip() for w in ids.split(',')]
-    bad = [w for w in wnids if not re.fullmatch(r'n\d{8}', w)]
-    if not path or bad: raise UserError(f'{printable((bad or wnids)[0])!r} is no WordNet id: write imagenet:PATH#n01443537,n02056570')
-    if len(set(wnids)) < len(wnids): raise UserError(f'{",".join(wnids)} names a class twice: give each id once')
+    path, wnids = chosen_wnids(path)
+    if not wnids: raise UserError(f'{printable(path)} names no classes: write imagenet:PATH#n01443537,n02056570')
     return imagenet_source('imagenet', path, wnids)
 
 # %% ../nbs/00_data.ipynb #73111844
@@ -326,11 +335,14 @@ def read_lines(
 
 # %% ../nbs/00_data.ipynb #c6d6b55c
 def tiny_imagenet_source(
-    path: str, # holds `wnids.txt`, `words.txt`, `train/` and `val/`
+    path: str, # holds `wnids.txt`, `words.txt`, `train/` and `val/`; `#` and WordNet ids behind it choose classes
 ) -> Source:
     "`tiny-imagenet:PATH`: that data set in its own layout, or a part of it. Raises `UserError`."
+    path, chosen = chosen_wnids(path)
     root = existing_folder(Path(path))
-    wnids = [w for w in dict.fromkeys(read_lines(root/'wnids.txt')) if (root/'train'/w).is_dir()]
+    there = [w for w in dict.fromkeys(read_lines(root/'wnids.txt')) if (root/'train'/w).is_dir()]
+    if absent := [w for w in chosen if w not in there]: raise UserError(f'class {absent[0]} is not in {printable(root)}: use ids out of its wnids.txt')
+    wnids = chosen or there
     items = [item for label, wnid in enumerate(wnids) for item in class_items(root/'train'/wnid, label, 'train', root)]
     for line in read_lines(root/'val'/'val_annotations.txt'):
         name, wnid, *_ = line.split('\t') + ['']
