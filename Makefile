@@ -31,6 +31,7 @@ export: .venv/ready  ## nbs/ -> wearable_imagenet/
 
 refresh: .venv/ready  ## run the notebooks from top to bottom and save their outputs
 	$(BIN)/python tests/refresh.py $(NOTEBOOKS)
+	$(BIN)/nbdev_clean
 
 readme: .venv/ready  ## nbs/index.ipynb -> README.md
 	$(BIN)/python tests/readme.py > README.md.new && mv README.md.new README.md

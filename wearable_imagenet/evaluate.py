@@ -110,9 +110,9 @@ def evaluate(
     if t.settings.distill_steps != s.distill_steps: raise UserError(f"the textures of {run} are of {t.settings.distill_steps} distillation steps, not {s.distill_steps}: distil first, or set distill_steps {t.settings.distill_steps}")
     net = settings_network(s, data, s.eval_network)
     x, y = data.normalise(data.test.x), torch.from_numpy(np.array(data.test.y))
-    todo = [(arm, i) for arm in arms for i in range(s.eval_networks) if not result_file(run, s, arm, i).exists()]
-    with progress(total=len(todo) * s.eval_epochs, desc="evaluate", unit="epoch") as bar:
-        for arm, i in todo:
+    missing = [(arm, i) for arm in arms for i in range(s.eval_networks) if not result_file(run, s, arm, i).exists()]
+    with progress(total=len(missing) * s.eval_epochs, desc="evaluate", unit="epoch") as bar:
+        for arm, i in missing:
             def show(loss): bar.set_postfix_str(f"{arm} {i + 1}/{s.eval_networks}, loss={loss:.3f}", refresh=False); bar.update()
             theta = train_on(net, arm_source(arm, run, data, s, i), t.student_lr, s.eval_epochs, s.seed, i, show)
             predicted = predict(net, theta, x)
