@@ -9,7 +9,7 @@ __all__ = ['read_settings', 'find_settings', 'timed', 'find_data', 'run_experts'
 
 # %% ../nbs/10_cli.ipynb #4ecf7e64
 import os
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import argparse
 import sys
