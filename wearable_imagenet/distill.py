@@ -134,7 +134,7 @@ class DistillSettings:
     student_lr: float = 0.01          # α₀, the student's first step size
     student_lr_lr: float = 0.01       # step size for log α
     momentum: float = 0.5             # momentum of both
-    checkpoint_every: int = 25        # distillation steps between checkpoints (and frames of the timelapse)
+    checkpoint_every: int = 10        # distillation steps between checkpoints (and frames of the timelapse)
     # evaluation (Appendix B)
     eval_network: str = "convnet"     # network that is trained on the textures
     eval_networks: int = 3            # how many of them
