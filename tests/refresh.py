@@ -12,6 +12,8 @@ from fastcore.xtras import working_directory
 def refresh(path: Path) -> None:
     """Run one notebook and write it back; a cell that fails stops it, and the file stays as it was."""
     notebook = NBProcessor(path, process=False, rm_directives=False).nb
+    for cell in notebook.cells:
+        if cell.cell_type == "code": cell.outputs = []      # a cell that says nothing now must not keep what it said before
     left_out = set(get_config().tst_flags.split())
 
     def skip(cell) -> bool:
