@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from .data import UserError, generator
+from .data import UserError
 
 # %% ../nbs/02_augment.ipynb #692720e1
 class Augmentation(NamedTuple):

@@ -19,14 +19,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from .data import Dataset, UserError, hold_out, load_data, read_json, write_file, write_json
-from .distill import PRESETS, DistillSettings, Textures, distill, draw_losses, frame_file, make_settings, open_run, package_version, settings_network
+from .distill import PRESETS, DistillSettings, Textures, distill, draw_losses, make_settings, open_run, package_version, settings_network
 from .evaluate import draw_accuracy, evaluate
 from .experts import TrajectoryBuffer, load_tensors, train_experts
+from .repeat import REPEATS
 from .textures import clipped, draw_tilings, print_tile, safe_name, save_timelapse, seam_ratio
 
 # %% ../nbs/10_cli.ipynb #6429b557
@@ -86,9 +85,9 @@ def run_distill(run: Path, s: DistillSettings, data: Dataset, progress):
 def run_evaluate(run: Path, s: DistillSettings, data: Dataset, progress):
     "Train networks on the textures, on noise and on real images, and report"
     with timed(run, "evaluate"): result = evaluate(run, s, data, progress=progress)
-    experts = TrajectoryBuffer(run / "experts").figures()[:, -1].mean().item()
-    save_figure(draw_accuracy(result, experts, 1 / len(data.classes)), run / "accuracy.png")
-    write_json(run / "report.json", make_report(run, result))
+    report = make_report(run, result)
+    save_figure(draw_accuracy(result, report["accuracy_experts"]["mean"], 1 / len(data.classes)), run / "accuracy.png")
+    write_json(run / "report.json", report)
 
 # %% ../nbs/10_cli.ipynb #a2f9e63e
 def save_figure(fig, path: Path):
@@ -188,7 +187,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_stage(sub, "evaluate", run_evaluate, "runs/mine", "Train networks on the textures and test them on real images")
     tiler = add_view(sub, "tile", command_tile, "Draw every texture tiled, with its name")
     tiler.add_argument("--tiles", type=int, default=3, help="tiles in each direction (default: %(default)s)")
-    tiler.add_argument("--repeat", choices=["grid", "half-drop", "half-brick", "mirror"], help="lay the tiles otherwise than they were made for")
+    tiler.add_argument("--repeat", choices=list(REPEATS), help="lay the tiles otherwise than they were made for")
     printer = add_view(sub, "print", command_print, "Write a PNG of one repeat for a fabric printer")
     printer.add_argument("--class", dest="name", default="all", help="a class name, or all (default: %(default)s)")
     printer.add_argument("--inches", type=float, default=4.0, help="width of one repeat (default: %(default)s)")

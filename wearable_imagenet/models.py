@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
-from .data import UserError, generator
+from .data import UserError
 
 # %% ../nbs/01_models.ipynb #4e90b7bd
 class InstanceNorm(nn.Module):

@@ -8,7 +8,7 @@ __all__ = ['REPEATS', 'check_repeat', 'plane_to_canvas', 'period', 'crop', 'draw
 # %% ../nbs/03_repeat.ipynb #2dc5f626
 import torch
 
-from .data import UserError, generator
+from .data import UserError
 
 # %% ../nbs/03_repeat.ipynb #82d48e9d
 def _grid(y, x, H, W): return y % H, x % W

@@ -15,7 +15,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageCms, PngImagePlugin
 
-from .data import UserError, denormalise, generator, write_file
+from .data import UserError, denormalise, write_file
 from .distill import Textures
 from .repeat import plane_to_canvas, tile
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from .augment import ALL_FAMILIES, Augmentation, augment, draw_augmentation
-from .data import UserError, generator
+from .data import UserError
 from .models import Network, cross_entropy
 from .repeat import crop, draw_offsets
 
