@@ -133,7 +133,7 @@ def draw_accuracy(
     for k, (arm, r) in enumerate(result.items()):
         ax.barh(k, 100 * r["mean"], color=f"C{k}", alpha=0.5)
         ax.plot([100 * v for v in r["values"]], [k] * len(r["values"]), "o", ms=4, color=f"C{k}")
-        ax.text(100 * max(r["values"]) + 1, k, f"{100 * r['mean']:.1f} ± {100 * r['std']:.1f}", va="center", fontsize=9)
+        ax.text(100 * max(r["values"]) + 1, k, f"{100 * r['mean']:.1f} ± {100 * r['std']:.1f}", va="center", fontsize=9, bbox=dict(facecolor="white", edgecolor="none", pad=1))
     for value, style, label in [(experts, "-", "experts"), (chance, ":", "guessing")]:
         if value is not None: ax.axvline(100 * value, color="k", ls=style, lw=1, label=label)
     top = max([v for r in result.values() for v in r["values"]] + [experts or 0])
