@@ -66,7 +66,7 @@ def test_imagesquawk_from_end_to_end(ilsvrc, tmp_path, capsys):
     run = tmp_path / "run"
     begin = ["--run", str(run), "--preset", "imagesquawk", "--data", f"imagesquawk:{ilsvrc}", *sets(**SQUAWK_SMALL)]
     assert main(["experts", *begin]) == 0
-    assert sorted(p.relative_to(run / "experts").as_posix() for p in run.glob("experts/*/*")) == [f"expert_00{i}/epoch_00{e}.safetensors" for i in range(2) for e in range(4)]
+    assert sorted(p.relative_to(run / "experts").as_posix() for p in run.glob("experts/*/*")) == [f"expert_00{i}/{name}.safetensors" for i in range(2) for name in ("epoch_000", "epoch_001", "epoch_002", "latest")]
     for stage in ("distill", "evaluate"): assert main([stage, "--run", str(run)]) == 0     # the run knows its settings
     assert main(["tile", "--run", str(run), "--out", str(tmp_path / "two.png"), "--tiles", "2"]) == 0
     assert "skipped" not in capsys.readouterr().err
@@ -82,7 +82,7 @@ def test_imagesquawk_from_end_to_end(ilsvrc, tmp_path, capsys):
     assert noise["canvases"].mean() == pytest.approx(0, abs=0.01) and noise["canvases"].std() == pytest.approx(1, abs=0.01)   # line 1: N(0, I)
     # 5 blocks of 8 filters and the linear layer on the 4 × 4 pixels that 128 px are halved to
     parameters = (3 * 9 + 1) * 8 + 4 * (8 * 9 + 1) * 8 + 5 * 2 * 8 + (8 * 4 * 4 + 1) * 10
-    assert load_file(run / "experts/expert_001/epoch_003.safetensors")["theta"].shape == (parameters,)
+    assert load_file(run / "experts/expert_001/epoch_002.safetensors")["theta"].shape == (parameters,)
 
     report = json.loads((run / "report.json").read_text())
     for arm in ("textures", "noise", "real"):

@@ -14,6 +14,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 import argparse
 import sys
 import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -25,6 +26,7 @@ from .data import Dataset, UserError, hold_out, load_data, read_json, write_file
 from .distill import PRESETS, DistillSettings, Textures, distill, draw_losses, make_settings, open_run, package_version, settings_network
 from .evaluate import draw_accuracy, evaluate
 from .experts import TrajectoryBuffer, load_tensors, train_experts
+from .models import find_device, use_precision
 from .repeat import REPEATS
 from .textures import clipped, draw_tilings, print_tile, safe_name, save_timelapse, seam_ratio
 
@@ -74,7 +76,8 @@ def run_experts(run: Path, s: DistillSettings, data: Dataset, progress):
     "Train the experts that are missing"
     with timed(run, "experts"):
         train_experts(settings_network(s, data), data, run / "experts", s.experts, s.train_epochs, progress,
-                      lr=s.expert_lr, batch=s.expert_batch, families=s.augment, seed=s.seed)
+                      keep=s.keep_epochs or s.max_start_epoch + s.expert_epochs, lr=s.expert_lr, batch=s.expert_batch, families=s.augment, seed=s.seed,
+                      device=find_device(s.device), precision=s.expert_precision, storage=s.expert_storage)
 
 def run_distill(run: Path, s: DistillSettings, data: Dataset, progress):
     "Train what experts are missing, distil, and draw the result"
@@ -122,6 +125,7 @@ def command_stage(stage):
     def command(a):
         if stage is run_evaluate: Textures.load(a.run / "textures.safetensors")   # before anything is written
         s = find_settings(a.run, a.preset, a.settings, a.data, a.set)
+        with use_precision(s.expert_precision, find_device(s.device)): pass   # refuses what this machine does not have
         data = find_data(s, partial(tqdm, leave=False))
         for name in data.skipped: print(f"skipped {name}", file=sys.stderr)
         stage(open_run(a.run, s, data), s, data, partial(tqdm, mininterval=0.5, dynamic_ncols=True))
@@ -201,7 +205,10 @@ def main(
 ) -> int:                                 # exit status
     "The command `wearable-imagenet`"
     a = make_parser().parse_args(arguments)
-    try: a.command(a)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: tqdm.write(f"wearable-imagenet: {message}", file=sys.stderr)
+            a.command(a)
     except UserError as e: print(f"wearable-imagenet: {e}", file=sys.stderr); return 2
     except KeyboardInterrupt: print("\nstopped; the same command goes on from here", file=sys.stderr); return 130
     return 0

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PARAMETRISATIONS', 'PRESETS', 'Pixels', 'enlarge_matrix', 'enlarge', 'channel_mix', 'level_sizes', 'Pyramid',
            'DistillSettings', 'make_settings', 'check_settings', 'Textures', 'package_version', 'Distiller',
-           'settings_network', 'distillation_loss', 'distillation_step', 'check_steps', 'open_run', 'save_checkpoint',
-           'load_checkpoint', 'frame_file', 'distill', 'draw_losses']
+           'settings_network', 'is_long', 'distillation_loss', 'distillation_step', 'check_steps', 'open_run',
+           'save_checkpoint', 'load_checkpoint', 'frame_file', 'distill', 'draw_losses']
 
 # %% ../nbs/06_distill.ipynb #24786510
 import dataclasses
@@ -23,10 +23,10 @@ from tqdm.auto import tqdm
 
 from .augment import ALL_FAMILIES, FAMILIES
 from .data import Dataset, UserError, generator, read_json, write_json
-from .experts import TrajectoryBuffer, draw_start, load_about, load_tensors, save_tensors
-from .models import NETWORKS, Network, network
+from .experts import STORAGE, TrajectoryBuffer, draw_start, load_about, load_tensors, save_tensors
+from .models import NETWORKS, PRECISIONS, Network, find_device, network, use_precision
 from .repeat import REPEATS, check_repeat, plane_to_canvas
-from .unroll import draw_steps, matching_loss, unroll
+from .unroll import METHODS, draw_steps, matching_loss, say_method, stored_steps, unroll
 
 # %% ../nbs/06_distill.ipynb #2c3977c4
 class Pixels:
@@ -139,6 +139,13 @@ class DistillSettings:
     eval_network: str = "convnet"     # network that is trained on the textures
     eval_networks: int = 3            # how many of them
     eval_epochs: int = 1000           # epochs of one crop a canvas
+    # the machine
+    device: str = "auto"              # auto, cpu, cuda or mps
+    compile: str = "auto"             # on, off, or auto: on for long runs
+    method: str = "auto"              # how the gradient goes back through the student's steps: store, rebuild, or auto: as memory allows
+    expert_precision: str = "float32" # or tf32 or bfloat16, for the experts' training alone
+    expert_storage: str = "float32"   # or float16: half the disk
+    keep_epochs: int = 0              # epochs of every expert to store; 0 stores what distillation can use, T⁺ + M
     seed: int = 0                     # seed of everything
 
 # %% ../nbs/06_distill.ipynb #19ecfaac
@@ -167,8 +174,8 @@ def make_settings(
     return check_settings(DistillSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in parsed.items()}))
 
 # %% ../nbs/06_distill.ipynb #e513a38c
-_CHOICES = dict(parametrisation=PARAMETRISATIONS, repeat=REPEATS, eval_network=NETWORKS)
-_MAY_BE_ZERO = {"max_start_epoch", "student_batch", "hold_out", "student_lr_lr", "momentum", "seed"}
+_CHOICES = dict(parametrisation=PARAMETRISATIONS, repeat=REPEATS, eval_network=NETWORKS, compile=("auto", "on", "off"), method=METHODS, expert_precision=PRECISIONS, expert_storage=STORAGE)
+_MAY_BE_ZERO = {"keep_epochs", "max_start_epoch", "student_batch", "hold_out", "student_lr_lr", "momentum", "seed"}
 
 def check_settings(
     s: DistillSettings,   # the settings
@@ -182,6 +189,7 @@ def check_settings(
     if unknown := set(s.augment.split("_")) - set(FAMILIES) - {"none"}: raise UserError(f"augment has no family {unknown.pop()!r}: use names out of {ALL_FAMILIES}, or none")
     if min(s.canvas_size) < s.crop_size: raise UserError(f"canvas_size {s.canvas_size[0]}x{s.canvas_size[1]} is smaller than the crop_size of {s.crop_size}: use {s.crop_size} or more on both sides")
     if s.max_start_epoch + s.expert_epochs > s.train_epochs: raise UserError(f"max_start_epoch {s.max_start_epoch} + expert_epochs {s.expert_epochs} needs experts of {s.max_start_epoch + s.expert_epochs} epochs; train_epochs is {s.train_epochs}")
+    if 0 < s.keep_epochs < s.max_start_epoch + s.expert_epochs: raise UserError(f"keep_epochs {s.keep_epochs} is fewer than max_start_epoch {s.max_start_epoch} + expert_epochs {s.expert_epochs}: use {s.max_start_epoch + s.expert_epochs} or more, or 0")
     if s.crop_size >> s.depth < 1: raise UserError(f"depth {s.depth} halves a crop_size of {s.crop_size} away: use a depth of {s.crop_size.bit_length() - 1} or less")
     for size in level_sizes(s.canvas_size, s.levels if s.parametrisation == "pyramid" else 1):
         try: check_repeat(size, s.repeat)
@@ -242,10 +250,11 @@ class Distiller:
         s = self.settings = check_settings(settings)
         if s.max_start_epoch + s.expert_epochs > buffer.epochs: raise UserError(f"max_start_epoch {s.max_start_epoch} + expert_epochs {s.expert_epochs} needs experts of {s.max_start_epoch + s.expert_epochs} epochs; these have {buffer.epochs}")
         self.data, self.buffer, self.losses = data, buffer, []
-        self.net = settings_network(s, data)
-        self.y = torch.arange(len(data.classes)).repeat_interleave(s.canvases_per_class)
+        self.net, self.device = settings_network(s, data), find_device(s.device)
+        self.stored = None   # how many student steps to store: decided at the first, see `stored_steps`
+        self.y = torch.arange(len(data.classes)).repeat_interleave(s.canvases_per_class).to(self.device)
         self.parametrisation = PARAMETRISATIONS[s.parametrisation]((len(self.y), data.channels, *s.canvas_size), levels=s.levels, mix=channel_mix(data), repeat=s.repeat, start_std=s.start_std)
-        self.parameters = self.parametrisation.init(generator(s.seed, "canvases"))   # line 1
+        self.parameters = [p.to(self.device) for p in self.parametrisation.init(generator(s.seed, "canvases"))]   # line 1
         self.log_lr = torch.tensor(s.student_lr, dtype=torch.float64).log()          # line 2
         self.rates = [s.pixel_lr] * len(self.parameters) + [s.student_lr_lr]
         self.velocities = [torch.zeros_like(p) for p in self.trained]
@@ -257,12 +266,18 @@ class Distiller:
 
     def textures(self) -> Textures:
         "The result so far"
-        return Textures(self.canvases().detach(), self.y, self.log_lr.exp().item(), self.data.mean, self.data.std, self.data.classes, self.settings)
+        return Textures(self.canvases().detach().cpu(), self.y.cpu(), self.log_lr.exp().item(), self.data.mean, self.data.std, self.data.classes, self.settings)
 
 # %% ../nbs/06_distill.ipynb #84dcbe4e
 def settings_network(s: DistillSettings, data: Dataset, kind: str = "convnet") -> Network:
     "The network that the settings and the data ask for"
-    return network(kind, data.channels, len(data.classes), s.crop_size, s.width, s.depth)
+    net = network(kind, data.channels, len(data.classes), s.crop_size, s.width, s.depth)
+    net.compile = s.compile == "on" or s.compile == "auto" and is_long(s)
+    return net
+
+def is_long(s: DistillSettings) -> bool:
+    "Whether compiling pays: a minute, to do the rest in half the time. So from about ten minutes on, on two CPU cores"
+    return s.distill_steps * s.student_steps * s.crop_size ** 2 * s.width > 2.5e8
 
 # %% ../nbs/06_distill.ipynb #7e02b05a
 def distillation_loss(
@@ -275,8 +290,9 @@ def distillation_loss(
     steps = draw_steps(s.student_steps, len(d.y), s.canvas_size, s.crop_size, rng, s.student_batch, s.repeat, s.augment)
     canvases = d.canvases()
     start, target = (d.buffer[expert, e].to(canvases) for e in (t, t + s.expert_epochs))
-    end = unroll(d.net, start, canvases, d.y, d.log_lr.exp().to(canvases), steps, s.crop_size, s.repeat)
-    return matching_loss(end, start, target)
+    student = d.net, start, canvases, d.y, d.log_lr.exp().to(canvases.dtype).to(canvases.device), steps, s.crop_size, s.repeat
+    if d.stored is None: d.stored = stored_steps(s.method, *student)
+    return matching_loss(unroll(*student, d.stored), start, target)
 
 # %% ../nbs/06_distill.ipynb #23d99ea9
 def distillation_step(
@@ -305,7 +321,7 @@ def check_steps(
     if done > settings.distill_steps: raise UserError(f"distill_steps {settings.distill_steps} is fewer than the {done} steps that {run} has already: use {done} or more, or another folder")
 
 # %% ../nbs/06_distill.ipynb #db08b640
-_FREE = {"distill_steps", "eval_network", "eval_networks", "eval_epochs"}
+_FREE = {"distill_steps", "eval_network", "eval_networks", "eval_epochs", "device", "compile", "method"}
 
 def open_run(
     folder: Path,                # the run's folder; made if missing
@@ -322,9 +338,10 @@ def open_run(
     about = dict(settings=wanted, data_fingerprint=data.fingerprint, classes=data.classes, versions=dict(wearable_imagenet=package_version(), torch=torch.__version__))
     if path.exists():
         old = read_json(path)
+        was = json.loads(json.dumps(dataclasses.asdict(make_settings(**old["settings"]))))   # settings that are newer than the run have their defaults
         for name, value in wanted.items():
-            if name not in _FREE and old["settings"].get(name) != value:
-                raise UserError(f"{folder} holds a run with {name} {old['settings'].get(name)}, not {value}: choose another folder, or set {name} back")
+            if name not in _FREE and was[name] != value:
+                raise UserError(f"{folder} holds a run with {name} {was[name]}, not {value}: choose another folder, or set {name} back")
         if old["data_fingerprint"] != data.fingerprint: raise UserError(f"{folder} holds a run on other images than {settings.data} has now: choose another folder")
         if old["settings"] == wanted: return folder
     write_json(path, about)
@@ -338,7 +355,7 @@ def save_checkpoint(
     "Write the state of a distiller"
     tensors = {f"trained_{i}": p for i, p in enumerate(d.trained)}
     tensors |= {f"velocity_{i}": v for i, v in enumerate(d.velocities)}
-    save_tensors(path, tensors | {"losses": torch.tensor(d.losses, dtype=torch.float64)}, dict(distill_steps=len(d.losses)))
+    save_tensors(path, tensors | {"losses": torch.tensor(d.losses, dtype=torch.float64)}, dict(distill_steps=len(d.losses), stored=d.stored))
 
 def load_checkpoint(
     d: Distiller,   # a fresh distiller of the same settings
@@ -347,6 +364,7 @@ def load_checkpoint(
     "Bring a distiller to the stored state"
     state = load_tensors(path)
     d.losses = state["losses"].tolist()
+    if d.settings.method == "auto": d.stored = load_about(path)["stored"]   # once chosen, kept: a run repeats to the last bit
     with torch.no_grad():
         for i, (p, v) in enumerate(zip(d.trained, d.velocities)): p.copy_(state[f"trained_{i}"]); v.copy_(state[f"velocity_{i}"])
 
@@ -372,10 +390,10 @@ def distill(
     d = Distiller(settings, data, TrajectoryBuffer(run / "experts"))
     if (run / "checkpoint.safetensors").exists(): load_checkpoint(d, run / "checkpoint.safetensors")
     else: d.textures().save(run / "noise.safetensors"); d.textures().save(frame_file(run, 0))
-    with progress(total=total, initial=len(d.losses), desc="distil", unit="step") as bar:
+    with progress(total=total, initial=len(d.losses), desc="distil", unit="step") as bar, use_precision("float32", d.device):
         while len(d.losses) < total:
             distillation_step(d)
-            bar.set_postfix(loss=f"{np.mean(d.losses[-10:]):.3f}", α=f"{d.log_lr.exp().item():.4f}", refresh=False)
+            bar.set_postfix(loss=f"{np.mean(d.losses[-10:]):.3f}", α=f"{d.log_lr.exp().item():.4f}", method=say_method(settings.student_steps, d.stored), refresh=False)
             bar.update()
             if len(d.losses) % settings.checkpoint_every == 0 or len(d.losses) == total: _keep(d, run)
     d.textures().save(run / "textures.safetensors")

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from .augment import ALL_FAMILIES, augment, draw_augmentation
 from .data import Dataset, UserError, generator, read_json, sample_images, write_json
 from .distill import DistillSettings, Textures, settings_network
-from .models import Network, cross_entropy, init_theta, predict
+from .models import Network, find_device, gradient, init_theta, predict, use_precision
 from .unroll import draw_steps, patches
 
 # %% ../nbs/07_evaluate.ipynb #615c7fdf
@@ -52,22 +52,21 @@ def train_on(
     epochs: int,           # how many
     seed: int,             # the run's seed
     index: int,            # number of this network
+    device: torch.device = torch.device("cpu"),   # where to train
     on_epoch=lambda loss: None,  # called after every epoch, e.g. by a progress bar
 ) -> torch.Tensor:         # (P,) trained parameters
     "Train a fresh network on a source (Appendix B)"
-    theta = init_theta(net, generator(seed, "evaluate", index)).requires_grad_()
+    theta = init_theta(net, generator(seed, "evaluate", index)).to(device)
     velocity = torch.zeros_like(theta)
     for epoch in range(epochs):
         rate = lr if epoch <= epochs // 2 else lr / 10
         x, y = source(generator(seed, f"evaluate {index}", epoch))
         for a, b in zip(x.split(256), y.split(256)):
-            loss = cross_entropy(net, theta, a, b)
-            g, = torch.autograd.grad(loss, theta)
-            with torch.no_grad():
-                velocity.mul_(0.9).add_(g + 5e-4 * theta)
-                theta.sub_(rate * velocity)
+            g, loss = net.run(gradient, theta, a.to(device), b.to(device))
+            velocity.mul_(0.9).add_(g + 5e-4 * theta)
+            theta.sub_(rate * velocity)
         on_epoch(loss.item())
-    return theta.detach()
+    return theta
 
 # %% ../nbs/07_evaluate.ipynb #b8a52cb1
 def summarise(
@@ -111,11 +110,12 @@ def evaluate(
     net = settings_network(s, data, s.eval_network)
     x, y = data.normalise(data.test.x), torch.from_numpy(np.array(data.test.y))
     missing = [(arm, i) for arm in arms for i in range(s.eval_networks) if not result_file(run, s, arm, i).exists()]
-    with progress(total=len(missing) * s.eval_epochs, desc="evaluate", unit="epoch") as bar:
+    device = find_device(s.device)
+    with progress(total=len(missing) * s.eval_epochs, desc="evaluate", unit="epoch") as bar, use_precision("float32", device):
         for arm, i in missing:
             def show(loss): bar.set_postfix_str(f"{arm} {i + 1}/{s.eval_networks}, loss={loss:.3f}", refresh=False); bar.update()
-            theta = train_on(net, arm_source(arm, run, data, s, i), t.student_lr, s.eval_epochs, s.seed, i, show)
-            predicted = predict(net, theta, x)
+            theta = train_on(net, arm_source(arm, run, data, s, i), t.student_lr, s.eval_epochs, s.seed, i, device, show)
+            predicted = predict(net, theta, x.to(device)).cpu()
             confusion = torch.bincount(y * len(data.classes) + predicted, minlength=len(data.classes) ** 2).view(len(data.classes), -1)
             write_json(result_file(run, s, arm, i), dict(accuracy=(predicted == y).double().mean().item(), confusion=confusion.tolist()))
     return {arm: summarise([read_json(result_file(run, s, arm, i))["accuracy"] for i in range(s.eval_networks)]) for arm in arms}

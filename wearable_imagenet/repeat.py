@@ -61,7 +61,7 @@ def crop(
     y = offsets[:, 0, None, None] + torch.arange(size[0], device=offsets.device)[:, None]
     x = offsets[:, 1, None, None] + torch.arange(size[1], device=offsets.device)
     row, col = plane_to_canvas(y, x, (H, W), repeat)
-    pixel = (row * W + col).view(B, 1, -1).expand(B, C, -1).to(canvases.device)
+    pixel = torch.add(col, row, alpha=W).view(B, 1, -1).expand(B, C, -1).to(canvases.device)
     return canvases.flatten(2).gather(2, pixel).view(B, C, *size)
 
 def draw_offsets(

@@ -1,0 +1,33 @@
+"""`make bench` measures what it says, and what does not depend on the clock is as it should be."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """The quick benchmark, in a process of its own."""
+    target = tmp_path_factory.mktemp("bench") / "bench.json"
+    done = subprocess.run([sys.executable, ROOT / "tests/bench.py", "--quick", "--out", target], env=os.environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(target.read_text()), done.stdout
+
+
+def test_every_figure_is_printed_and_kept(bench):
+    """The table and the file hold the same figures, all of them finite and positive."""
+    result, printed = bench
+    assert all(row["figure"] in printed for row in result["rows"]) and len(result["rows"]) > 20
+    assert all(0 <= row["value"] < float("inf") for row in result["rows"])
+    assert set(result["curves"]["n"]["seconds"]) == {"store", "rebuild", "rebuild compiled"}
+
+
+def test_bars_that_no_clock_decides(bench):
+    """Differences, ratios of memory and bytes read are the same on every machine."""
+    rows = [row for row in bench[0]["rows"] if row["bar"] and ("difference" in row["figure"] or "bytes read" in row["figure"] or "float32, median" in row["figure"] or "steps stored" in row["figure"])]
+    assert len(rows) >= 3
+    for row in rows: assert row["value"] <= float(row["bar"].removeprefix("≤ ")), row
