@@ -273,26 +273,37 @@ def curves(repeats: int, steps: tuple, sides: tuple, width: int) -> dict:
     return result
 
 
+def full_parts() -> dict:
+    """What people measure: minutes."""
+    return dict(exactness=lambda: exactness(128), memory=lambda: memories(128), step=lambda: whole_step(7, 128), experts=lambda: experts(9, 32, 32, "≥ 1.6") + experts(3, 128, 256, "≥ 1.6"),
+                stacked=lambda: stacked(7, 32), crops=lambda: crops(28), bytes=bytes_read, large=large, flops=lambda: flops(7, 128),
+                curves=lambda: curves(3, (10, 20, 50, 100, 200), (64, 128, 256, 512), 32))
+
+
+def quick_parts() -> dict:
+    """The same, so small that a test can do it."""
+    return dict(exactness=lambda: exactness(8), memory=lambda: memories(8), step=lambda: whole_step(1, 8), experts=lambda: experts(1, 8, 32),
+                stacked=lambda: stacked(1, 8), crops=lambda: crops(4), bytes=bytes_read, flops=lambda: flops(1, 8), curves=lambda: curves(1, (2,), (), 8))
+
+
 def main() -> None:
     """Run all, print a table, write runs/bench.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, seconds: for tests")
+    parser.add_argument("--only", help="one part of the table again; the others stay as they are in the file")
     parser.add_argument("--out", type=Path, default=RUNS / "bench.json", help="where to write (default: %(default)s)")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.memory: return measure_memory(**json.loads(a.memory))
-    quick, repeats, width = a.quick, 1 if a.quick else 7, 8 if a.quick else 128
-    print(f"{platform.machine()}, {find_device()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    rows = []
-    parts = [lambda: exactness(width), lambda: memories(width), lambda: whole_step(repeats, width), lambda: experts(repeats, 8 if quick else 32, 32, "≥ 1.6"),
-             *([] if quick else [lambda: experts(repeats, 128, 256)]), lambda: stacked(repeats, 8 if quick else 32), lambda: crops(4 * repeats), bytes_read,
-             *([] if quick else [large]), lambda: flops(repeats, width)]
-    for part in parts:
-        for r in part():
-            rows.append(r)
-            print(f"{r['figure']:82} {r['value']:10.3g} {r['unit']:9} {r['bar']}", flush=True)
-    curve = curves(repeats=1 if quick else 3, steps=(2,) if quick else (10, 20, 50, 100, 200), sides=() if quick else (64, 128, 256, 512), width=8 if quick else 32)
-    write_json(a.out, dict(rows=rows, curves=curve, machine=platform.machine(), device=str(find_device()), threads=torch.get_num_threads(), torch=torch.__version__, quick=quick))
+    parts = quick_parts() if a.quick else full_parts()
+    if a.only and a.only not in parts: parser.error(f"--only {a.only!r} is not known: use one of {', '.join(parts)}")
+    result = json.loads(a.out.read_text()) if a.only else dict(parts={})
+    result |= dict(machine=platform.machine(), device=str(find_device()), threads=torch.get_num_threads(), torch=torch.__version__, quick=a.quick)
+    print(f"{result['machine']}, {result['device']}, {result['threads']} threads, torch {result['torch']}")
+    for name in [a.only] if a.only else parts:
+        measured = result["parts"][name] = parts[name]()
+        for r in [] if name == "curves" else measured: print(f"{r['figure']:82} {r['value']:10.3g} {r['unit']:9} {r['bar']}", flush=True)
+        write_json(a.out, result)   # what has been measured is not lost
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from conftest import SMALL, command, sets, tree
+from conftest import SMALL, command, run_command, sets, tree
 from wearable_imagenet.cli import main
 from wearable_imagenet.data import UserError, load_data
 from wearable_imagenet.distill import distill, make_settings
@@ -264,6 +264,17 @@ def test_longer_run_goes_on(finished, tmp_path, undisturbed, photos):
     for name in ("run.json", "checkpoint.safetensors", "textures.safetensors", "frames/step_000044.safetensors", "loss.png", "timelapse.webp"):
         assert (finished / name).read_bytes() == (longer / name).read_bytes(), name
     assert len(load_file(finished / "checkpoint.safetensors")["losses"]) == 44
+
+
+def test_no_compiler(tmp_path, photos, undisturbed):
+    """Where nothing can be compiled a run says so once, in one line, and makes the same."""
+    done = run_command("demo", "--run", tmp_path / "run", "--data", f"folder:{photos}", *sets(**SMALL, compile="on", method="store"),
+                       CXX="no-such-compiler", TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "cache"))
+    assert done.stderr.count("cannot compile") == 1
+    line, = [line for line in done.stderr.replace("\r", "\n").splitlines() if "cannot compile" in line]
+    assert line.startswith("wearable-imagenet: ") and "install a C++ compiler" in line and "compile to off" in line
+    ours, theirs = (load_file(run / "textures.safetensors")["canvases"] for run in (tmp_path / "run", undisturbed))
+    assert ours.equal(theirs)
 
 
 def test_unknown_choice(capsys):

@@ -204,10 +204,13 @@ def main(
     arguments: list[str] | None = None,   # None takes them from the command line
 ) -> int:                                 # exit status
     "The command `wearable-imagenet`"
-    a = make_parser().parse_args(arguments)
+    a, told = make_parser().parse_args(arguments), set()
+    def tell(message, *_):   # once, in one line, above the progress bar
+        if str(message) not in told: tqdm.write(f"wearable-imagenet: {message}", file=sys.stderr)
+        told.add(str(message))
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: tqdm.write(f"wearable-imagenet: {message}", file=sys.stderr)
+            warnings.showwarning = tell
             a.command(a)
     except UserError as e: print(f"wearable-imagenet: {e}", file=sys.stderr); return 2
     except KeyboardInterrupt: print("\nstopped; the same command goes on from here", file=sys.stderr); return 130

@@ -89,7 +89,8 @@ class Network:
         tensors = tuple(t.detach().contiguous() for t in tensors)   # or the way they lie in memory would make other shapes of them
         key = f, *((t.shape, t.dtype, t.device) for t in tensors)
         if key not in self.graphs: self.graphs[key] = compiled(partial(f, self), tensors)
-        return self.graphs[key](*tensors)
+        self.compile = self.graphs[key] is not None
+        return self.graphs[key](*tensors) if self.compile else f(self, *tensors)
 
 # %% ../nbs/01_models.ipynb #63726579
 def init_theta(
@@ -163,8 +164,8 @@ def gradient(
 def compiled(
     f: Callable,                   # a pure function of tensors
     tensors: tuple[torch.Tensor],  # arguments of the shapes, types and device it will be called with
-) -> Callable:                     # the same function of such arguments, faster; its results carry no graph
-    "Trace `f` and compile it"
+) -> Callable | None:              # the same function of such arguments, faster; its results carry no graph. None if that cannot be had
+    "Trace `f` and compile it. A machine that cannot is told of in one warning"
     try:
         with warnings.catch_warnings():   # about PyTorch's own insides
             warnings.simplefilter("ignore")
@@ -172,12 +173,11 @@ def compiled(
             run(*tensors)
         return run
     except Exception as e:   # what is raised without a compiler differs between systems
-        why = next((line for line in str(e).splitlines() if line.strip()), "")
-        warnings.warn(f"cannot compile, so this run is slower ({type(e).__name__}: {why}): install a C++ compiler such as g++, or set compile=off")
-        return f
+        why = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
+        warnings.warn(f"cannot compile, so this run is slower ({why}): install a C++ compiler such as g++, or set compile to off")
 
 # %% ../nbs/01_models.ipynb #4d7291a4
-CACHED = 16   # images at a time
+CACHED = 32   # images at a time
 
 def batch_gradient(
     net: Network,         # the network
