@@ -76,22 +76,22 @@ class Case:
         return torch.autograd.grad(matching_loss(end, self.start, self.target), [self.canvases, self.lr])
 
 
-def exactness(width: int) -> list[dict]:
+def exactness(width: int, many: int) -> list[dict]:
     """Rebuild against store."""
     double, single = Case(width=min(width, 32), dtype=torch.float64), Case(width=width)
     book = double.gradient("store")
     rows = [row("relative difference of gradients, rebuild against store, float64, N = 20", relative(double.gradient("rebuild"), book), bar="≤ 1e-10"),
             row("the same, 7 steps stored and 13 rebuilt", relative(double.gradient(7), book), bar="≤ 1e-10")]
     draws = {how: [] for how in ("rebuild", "compiled", "rounding")}
-    for seed in range(10):
+    for seed in range(many):
         book = single.gradient("store", seed)
         draws["rebuild"].append(relative(single.gradient("rebuild", seed), book))
         draws["compiled"].append(relative(single.gradient("rebuild", seed, compile=True), book))
     wide = Case(width=width, dtype=torch.float64)
-    for seed in range(3): draws["rounding"].append(relative(single.gradient("store", seed), wide.gradient("rebuild", seed)))
-    return rows + [row("the same in float32, median of ten draws", statistics.median(draws["rebuild"]), bar="≤ 1e-5"),
+    for seed in range(min(3, many)): draws["rounding"].append(relative(single.gradient("store", seed), wide.gradient("rebuild", seed)))
+    return rows + [row(f"the same in float32, median of {many} draws", statistics.median(draws["rebuild"]), bar="≤ 1e-5"),
                    row("the same, compiled (other rounding, so other sides of ReLU's kinks)", statistics.median(draws["compiled"])),
-                   row("for comparison: store in float32 against float64, median of three draws", statistics.median(draws["rounding"]))]
+                   row("for comparison: store in float32 against float64", statistics.median(draws["rounding"]))]
 
 
 def fill_buffer(folder: Path, net, epochs: int) -> TrajectoryBuffer:
@@ -237,9 +237,9 @@ def large() -> list[dict]:
             for name, compile in (("rebuild", False), ("rebuild compiled", True))]
 
 
-def flops(repeats: int, width: int) -> list[dict]:
+def flops(repeats: int, width: int, n: int) -> list[dict]:
     """How far from what the machine can do: PyTorch's own count of operations against the speed of a matrix product."""
-    c, a = Case(width=width), torch.randn(2048, 2048, device=find_device())
+    c, a = Case(width=width, n=n), torch.randn(2048, 2048, device=find_device())
     plan = c.plan()
     def count(f, *tensors):
         graph = make_fx(f)(*tensors)   # the operations alone: the counter does not follow derivatives within derivatives
@@ -259,15 +259,16 @@ def flops(repeats: int, width: int) -> list[dict]:
 METHODS = {"store": ("store", False), "rebuild": ("rebuild", False), "rebuild compiled": ("rebuild", True)}
 
 
-def curves(repeats: int, steps: tuple, sides: tuple, width: int) -> dict:
+def curves(repeats: int, steps: tuple, sides: tuple, width: int, methods: tuple = tuple(METHODS)) -> dict:
     """Time and memory against N, and against the side of the canvases."""
     result = {"width": width}
     for axis, values in (("n", steps), ("canvas", sides)):
-        result[axis] = dict(values=list(values), seconds={m: [] for m in METHODS}, mib={m: [] for m in METHODS})
+        result[axis] = dict(values=list(values), seconds={m: [] for m in methods}, mib={m: [] for m in methods})
         for value in values:
             c = Case(width=width, **{axis: value})
-            t = medians(repeats, **{name: (lambda method=method, compile=compile: c.gradient(method, compile=compile)) for name, (method, compile) in METHODS.items()})
-            for name, (method, compile) in METHODS.items():
+            t = medians(repeats, **{name: (lambda method=method, compile=compile: c.gradient(method, compile=compile)) for name in methods for method, compile in [METHODS[name]]})
+            for name in methods:
+                method, compile = METHODS[name]
                 result[axis]["seconds"][name].append(t[name])
                 result[axis]["mib"][name].append(memory(method, value if axis == "n" else 20, compile, width, canvas=96 if axis == "n" else value)["above"] / MIB)
     return result
@@ -275,15 +276,15 @@ def curves(repeats: int, steps: tuple, sides: tuple, width: int) -> dict:
 
 def full_parts() -> dict:
     """What people measure: minutes."""
-    return dict(exactness=lambda: exactness(128), memory=lambda: memories(128), step=lambda: whole_step(7, 128), experts=lambda: experts(9, 32, 32, "≥ 1.6") + experts(3, 128, 256, "≥ 1.6"),
-                stacked=lambda: stacked(7, 32), crops=lambda: crops(28), bytes=bytes_read, large=large, flops=lambda: flops(7, 128),
+    return dict(exactness=lambda: exactness(128, 10), memory=lambda: memories(128), step=lambda: whole_step(7, 128), experts=lambda: experts(9, 32, 32, "≥ 1.6") + experts(3, 128, 256, "≥ 1.6"),
+                stacked=lambda: stacked(7, 32), crops=lambda: crops(28), bytes=bytes_read, large=large, flops=lambda: flops(7, 128, 20),
                 curves=lambda: curves(3, (10, 20, 50, 100, 200), (64, 128, 256, 512), 32))
 
 
 def quick_parts() -> dict:
     """The same, so small that a test can do it."""
-    return dict(exactness=lambda: exactness(8), memory=lambda: memories(8), step=lambda: whole_step(1, 8), experts=lambda: experts(1, 8, 32),
-                stacked=lambda: stacked(1, 8), crops=lambda: crops(4), bytes=bytes_read, flops=lambda: flops(1, 8), curves=lambda: curves(1, (2,), (), 8))
+    return dict(exactness=lambda: exactness(8, 2), memory=lambda: memories(8), step=lambda: whole_step(1, 8), experts=lambda: experts(1, 8, 32),
+                stacked=lambda: stacked(1, 8), crops=lambda: crops(4), bytes=bytes_read, flops=lambda: flops(1, 8, 2), curves=lambda: curves(1, (2,), (), 8, ("rebuild",)))
 
 
 def main() -> None:
