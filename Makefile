@@ -20,8 +20,8 @@ demo: .venv/ready  ## textures from the embedded data, in runs/demo
 test: .venv/ready  ## every test, the notebooks' cells included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
 
-lab: .venv/ready  ## JupyterLab on the notebooks
-	$(BIN)/jupyter lab --notebook-dir=nbs
+lab: .venv/ready  ## JupyterLab on the lessons
+	$(BIN)/jupyter lab --notebook-dir=nbs --LabApp.default_url=/lab/tree/tutorials/01_no_border.ipynb
 
 bench: .venv/ready  ## how fast the hot path is on this machine; writes runs/bench.json
 	$(BIN)/python tests/bench.py $(ARGS)

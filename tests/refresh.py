@@ -22,7 +22,14 @@ def refresh(path: Path) -> None:
 
     with working_directory(path.parent):
         CaptureShell(path).run_all(notebook, exc_stop=True, preproc=skip)
+    for cell in notebook.cells:
+        if cell.cell_type == "code": cell.outputs = [output for output in cell.outputs if lasts(output)]
     write_nb(notebook, path)
+
+
+def lasts(output) -> bool:
+    """Whether an output still says something when no kernel runs: a live widget and a progress bar do not."""
+    return "application/vnd.jupyter.widget-view+json" not in output.get("data", {}) and output.get("name") != "stderr"
 
 
 if __name__ == "__main__":
