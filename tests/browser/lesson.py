@@ -127,8 +127,8 @@ class Lesson:
         height = WINDOW["height"]
         if n is not None: self.explorer(n).evaluate("explorer => explorer.scrollIntoView({block: 'center'})")
         else:
-            while (below := self.page.evaluate(BELOW, self.path)) > 0 and height < TALLEST:
-                height = min(height + below, TALLEST)
+            for _ in range(4):      # heights of cells that were not seen yet are guesses
+                height = min(max(WINDOW["height"], height + self.page.evaluate(BELOW, self.path)), TALLEST)
                 self.page.set_viewport_size(WINDOW | dict(height=height))
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=SCREENSHOTS / f"{name.replace(' ', '_')}.png")
