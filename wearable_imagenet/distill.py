@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PARAMETRISATIONS', 'PRESETS', 'Pixels', 'enlarge_matrix', 'enlarge', 'channel_mix', 'level_sizes', 'Pyramid',
-           'DistillSettings', 'make_settings', 'check_settings', 'Textures', 'package_version', 'Distiller',
-           'settings_network', 'is_long', 'distillation_loss', 'distillation_step', 'check_steps', 'open_run',
-           'save_checkpoint', 'load_checkpoint', 'frame_file', 'distill', 'draw_losses']
+           'MachineSettings', 'DistillSettings', 'make_settings', 'check_settings', 'Textures', 'package_version',
+           'Distiller', 'settings_network', 'is_long', 'distillation_loss', 'distillation_step', 'check_steps',
+           'open_run', 'save_checkpoint', 'load_checkpoint', 'frame_file', 'distill', 'draw_losses']
 
 # %% ../nbs/06_distill.ipynb #24786510
 import dataclasses
@@ -103,7 +103,18 @@ PARAMETRISATIONS = {"pixels": Pixels, "pyramid": Pyramid}
 
 # %% ../nbs/06_distill.ipynb #b9de5184
 @dataclass(frozen=True)
-class DistillSettings:
+class MachineSettings:
+    "How a run uses the machine"
+    device: str = "auto"              # auto, cpu, cuda or mps
+    compile: str = "auto"             # on, off, or auto: on for long runs
+    method: str = "auto"              # how the gradient goes back through the student's steps: store, rebuild, or auto: as memory allows
+    expert_precision: str = "float32" # or tf32 or bfloat16, for the experts' training alone
+    expert_storage: str = "float32"   # or float16: half the disk
+    keep_epochs: int = 0              # epochs of every expert to store; 0 stores what distillation can use, T⁺ + M
+
+# %% ../nbs/06_distill.ipynb #16755617
+@dataclass(frozen=True)
+class DistillSettings(MachineSettings):
     "All settings of a run"
     # data
     data: str = "materials"           # where the real images come from
@@ -139,13 +150,6 @@ class DistillSettings:
     eval_network: str = "convnet"     # network that is trained on the textures
     eval_networks: int = 3            # how many of them
     eval_epochs: int = 1000           # epochs of one crop a canvas
-    # the machine
-    device: str = "auto"              # auto, cpu, cuda or mps
-    compile: str = "auto"             # on, off, or auto: on for long runs
-    method: str = "auto"              # how the gradient goes back through the student's steps: store, rebuild, or auto: as memory allows
-    expert_precision: str = "float32" # or tf32 or bfloat16, for the experts' training alone
-    expert_storage: str = "float32"   # or float16: half the disk
-    keep_epochs: int = 0              # epochs of every expert to store; 0 stores what distillation can use, T⁺ + M
     seed: int = 0                     # seed of everything
 
 # %% ../nbs/06_distill.ipynb #19ecfaac

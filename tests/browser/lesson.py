@@ -23,9 +23,10 @@ ASK = """async ([path, code]) => {
     const reply = await kernel.requestExecute({code: '', silent: true, store_history: false, user_expressions: {value: code}}).done
     return reply.content.user_expressions.value
 }"""
-BELOW = """path => {
+BELOW = """async path => {
     const {outerNode, widgets} = findPanel(path).content
     outerNode.scrollTop = 0
+    for (const frame of [1, 2]) await new Promise(requestAnimationFrame)
     return Math.ceil(widgets.at(-1).node.getBoundingClientRect().bottom - outerNode.getBoundingClientRect().bottom)
 }"""
 
