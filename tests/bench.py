@@ -28,7 +28,7 @@ from wearable_imagenet.distill import Distiller, distillation_loss, distillation
 from wearable_imagenet.experts import TrajectoryBuffer, draw_epoch, epoch_file, latest_file, save_tensors, train_epoch
 from wearable_imagenet.models import compiled, cross_entropy, find_device, gradient, init_theta, network, use_precision
 from wearable_imagenet.repeat import crop, draw_offsets
-from wearable_imagenet.unroll import along, draw_steps, matching_loss, unroll
+from wearable_imagenet.unroll import draw_steps, matching_loss, unroll
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 MIB = 2**20
