@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial
+from threading import Lock
 
 import torch
 import torch.nn.functional as F
@@ -93,12 +94,14 @@ class Network:
         return self.graphs[key](*tensors) if self.compile else f(self, *tensors)
 
 # %% ../nbs/01_models.ipynb #63726579
+_SEEDING = Lock()   # PyTorch's random state is one for all threads
+
 def init_theta(
     net: Network,          # the network
     rng: torch.Generator,  # source of randomness
 ) -> torch.Tensor:         # (P,) freshly initialised parameters
     "Random starting parameters of `net`"
-    with torch.random.fork_rng(devices=[]):
+    with _SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=rng)))
         return nn.utils.parameters_to_vector(net.make().parameters()).detach()
 

@@ -39,7 +39,7 @@ def draw_steps(
     batch = min(batch or canvases, canvases)
     rounds = -(-n * batch // (canvases // batch * batch))
     order = torch.cat([torch.randperm(canvases, generator=rng)[:canvases // batch * batch] for _ in range(rounds)])
-    return [Step(which, draw_offsets(batch, canvas_size, rng, repeat), draw_augmentation(batch, (crop_size, crop_size), rng, families))
+    return [Step(which, draw_offsets(batch, canvas_size, rng, repeat, (crop_size, crop_size)), draw_augmentation(batch, (crop_size, crop_size), rng, families))
             for which in order.split(batch)[:n]]
 
 # %% ../nbs/05_unroll.ipynb #9f4034cc
