@@ -23,13 +23,15 @@ def refresh(path: Path) -> None:
     with working_directory(path.parent):
         CaptureShell(path).run_all(notebook, exc_stop=True, preproc=skip)
     for cell in notebook.cells:
-        if cell.cell_type == "code": cell.outputs = [output for output in cell.outputs if lasts(output)]
+        if cell.cell_type == "code": cell.outputs = [output for output in map(still, cell.outputs) if output]
     write_nb(notebook, path)
 
 
-def lasts(output) -> bool:
-    """Whether an output still says something when no kernel runs: a live widget and a progress bar do not."""
-    return "application/vnd.jupyter.widget-view+json" not in output.get("data", {}) and output.get("name") != "stderr"
+def still(output):
+    """What an output says when no kernel runs: of an explorer its picture, of a progress bar nothing."""
+    data = output.get("data", {})
+    lives = data.pop("application/vnd.jupyter.widget-view+json", None)
+    return None if output.get("name") == "stderr" or lives and not any(kind.startswith("image/") for kind in data) else output
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -11,6 +12,7 @@ from conftest import ROOT, SHARED, sets
 from wearable_imagenet.cli import main
 from wearable_imagenet.data import load_data
 from wearable_imagenet.distill import make_settings
+from wearable_imagenet.repeat import tile
 
 TINY = SHARED / "data" / "tiny-imagenet-10"
 
@@ -123,3 +125,30 @@ def test_tiny_imagenet_from_end_to_end(tmp_path):
     value, = json.loads((run / "report.json").read_text())["accuracy_textures"]["values"]
     images = len((TINY / "val/val_annotations.txt").read_text().splitlines())
     assert value * images == pytest.approx(round(value * images))
+
+
+CLOTH_SMALL = dict(crop_size=16, canvas_size=64, width=6, depth=2, experts=1, train_epochs=5, expert_batch=64, student_steps=4, distill_steps=4, eval_networks=1, eval_epochs=2)
+
+
+def test_cloth_is_made_for_cloth():
+    """A print has room, the repeat is that of apparel, colours stay in the range, and other shapes and repeats need no other setting."""
+    s = make_settings("cloth")
+    assert s.data == "materials" and s.repeat == "half-drop" and s.parametrisation == "pyramid"
+    assert tuple(side // s.crop_size for side in s.canvas_size) == (4, 4) and 0 < s.contrast <= 1
+    for size in ("128x256", "256x128", 256, 512):
+        for repeat in ("grid", "half-brick", "mirror", "ribbon", "ribbon-down", "shift:0,1/4"): make_settings("cloth", canvas_size=size, repeat=repeat)
+
+
+@pytest.mark.parametrize("changes", [{}, dict(canvas_size="64x128", repeat="ribbon")], ids=["as it is", "ribbon"])
+def test_cloth_from_end_to_end(tmp_path, changes):
+    """The preset with fewer images, epochs, steps and filters: nothing is clipped, and the tiles join in their repeat."""
+    run = tmp_path / "run"
+    assert main(["demo", "--run", str(run), "--preset", "cloth", *sets(**CLOTH_SMALL | changes)]) == 0
+    report, s = json.loads((run / "report.json").read_text()), json.loads((run / "run.json").read_text())["settings"]
+    assert len(report["clipped"]) == 10 and set(report["clipped"].values()) == {0.0}
+    canvases = torch.from_numpy(load_file(run / "textures.safetensors")["canvases"])
+    assert canvases.shape == (10, 3, *s["canvas_size"])
+    plane = tile(canvases, 2, 2, s["repeat"])
+    for axis, n in ((2, s["canvas_size"][0]), (3, s["canvas_size"][1])):
+        steps = plane.diff(dim=axis).abs().mean((0, 1, 5 - axis))
+        if len(steps) >= n: assert steps[n - 1] <= 1.1 * steps[torch.arange(len(steps)) != n - 1].quantile(0.95)

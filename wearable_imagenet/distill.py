@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PARAMETRISATIONS', 'PRESETS', 'CHANGEABLE', 'Pixels', 'enlarge_matrix', 'enlarge', 'channel_mix', 'level_sizes',
-           'Pyramid', 'MachineSettings', 'DistillSettings', 'make_settings', 'check_settings', 'Textures',
+           'limit', 'Pyramid', 'MachineSettings', 'DistillSettings', 'make_settings', 'check_settings', 'Textures',
            'package_version', 'check_experts', 'step_rates', 'Distiller', 'settings_network', 'is_long',
            'distillation_loss', 'distillation_step', 'check_steps', 'open_run', 'save_checkpoint', 'load_checkpoint',
            'frame_file', 'open_distiller', 'keep', 'finish', 'distill', 'change_settings', 'draw_losses']
@@ -26,7 +26,7 @@ from .augment import ALL_FAMILIES, FAMILIES
 from .data import Dataset, UserError, generator, read_json, write_json
 from .experts import STORAGE, TrajectoryBuffer, draw_start, load_about, load_tensors, save_tensors
 from .models import NETWORKS, PRECISIONS, Network, find_device, network, use_precision
-from .repeat import REPEATS, check_repeat, plane_to_canvas
+from .repeat import check_repeat, parse_repeat, plane_to_canvas
 from .unroll import METHODS, draw_steps, matching_loss, say_method, stored_steps, unroll
 
 # %% ../nbs/06_distill.ipynb #2c3977c4
@@ -78,6 +78,18 @@ def level_sizes(
     return [tuple(max(1, round(s / 2**k)) for s in size) for k in range(levels)]
 
 # %% ../nbs/06_distill.ipynb #25070f52
+def limit(
+    canvases: torch.Tensor,  # (n, C, H, W), normalised colours
+    mean: torch.Tensor,      # (C,) of the real images
+    std: torch.Tensor,       # (C,) of the real images
+    contrast: float,         # share c of the range of shades that may be used; 0: no limit
+) -> torch.Tensor:           # like `canvases`
+    "Bend the colours so that none leaves the range"
+    if not contrast: return canvases
+    m, s = (v.to(canvases).view(-1, 1, 1) for v in (mean.clamp(0.001, 0.999), std))
+    return contrast / s * (torch.sigmoid(torch.logit(m) + canvases * s / (contrast * m * (1 - m))) - m)
+
+# %% ../nbs/06_distill.ipynb #5ba59439
 class Pyramid:
     "A sum of wrapped levels in decorrelated colours"
     def __init__(self,
@@ -85,19 +97,28 @@ class Pyramid:
         levels: int = 4,                   # full size, half, quarter, …
         mix: torch.Tensor | None = None,   # (C, C) from `channel_mix`; None leaves colours alone
         repeat: str = "grid",              # how canvases repeat
-        start_std: float = 0.35,           # standard deviation of the first canvases
+        start_std: float = 0.35,           # standard deviation of the first canvases, before the limit
+        detail: float = 1.0,               # weight of a level against the next coarser one
+        contrast: float = 0.0,             # share of the range of shades, see `limit`; 0: no limit
+        mean: torch.Tensor | None = None,  # (C,) of the real images, for the limit
+        std: torch.Tensor | None = None,   # (C,), likewise
     ):
         self.shape, self.repeat, self.start_std = shape, repeat, start_std
         self.mix = torch.eye(shape[1]) if mix is None else mix.float()
         self.sizes = level_sizes(shape[2:], levels)
+        self.weights = [detail ** (levels - 1 - k) for k in range(levels)]
+        self.limit = partial(limit, mean=mean, std=std, contrast=contrast)
 
-    def canvases(self, parameters: list[torch.Tensor]) -> torch.Tensor:
-        total = sum(enlarge(level, self.shape[2:], self.repeat) for level in parameters)
+    def total(self, parameters: list[torch.Tensor]) -> torch.Tensor:
+        "The canvases before the limit"
+        total = sum(w * enlarge(level, self.shape[2:], self.repeat) for w, level in zip(self.weights, parameters))
         return torch.einsum("dc,nchw->ndhw", self.mix.to(total), total)
+
+    def canvases(self, parameters: list[torch.Tensor]) -> torch.Tensor: return self.limit(self.total(parameters))
 
     def init(self, rng: torch.Generator) -> list[torch.Tensor]:
         levels = [torch.randn(*self.shape[:2], *size, generator=rng) for size in self.sizes]
-        scale = self.start_std / self.canvases(levels).std()
+        scale = self.start_std / self.total(levels).std()
         return [level * scale for level in levels]
 
 PARAMETRISATIONS = {"pixels": Pixels, "pyramid": Pyramid}
@@ -141,6 +162,8 @@ class DistillSettings(MachineSettings):
     parametrisation: str = "pyramid"  # pixels or pyramid
     levels: int = 4                   # levels of the pyramid
     start_std: float = 0.35           # standard deviation of the pyramid's first canvases
+    detail: float = 1.0               # how much each level of the pyramid counts against the next coarser one
+    contrast: float = 0.0             # share of the range of colours that the pyramid keeps to, up to 1; 0: no limit
     repeat: str = "grid"              # how canvases repeat
     pixel_lr: float = 50.0            # step size for the canvases' parameters
     student_lr: float = 0.01          # α₀, the student's first step size
@@ -179,8 +202,8 @@ def make_settings(
     return check_settings(DistillSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in parsed.items()}))
 
 # %% ../nbs/06_distill.ipynb #e513a38c
-_CHOICES = dict(parametrisation=PARAMETRISATIONS, repeat=REPEATS, eval_network=NETWORKS, compile=("auto", "on", "off"), method=METHODS, expert_precision=PRECISIONS, expert_storage=STORAGE)
-_MAY_BE_ZERO = {"keep_epochs", "max_start_epoch", "student_batch", "hold_out", "student_lr_lr", "momentum", "seed"}
+_CHOICES = dict(parametrisation=PARAMETRISATIONS, eval_network=NETWORKS, compile=("auto", "on", "off"), method=METHODS, expert_precision=PRECISIONS, expert_storage=STORAGE)
+_MAY_BE_ZERO = {"keep_epochs", "max_start_epoch", "student_batch", "hold_out", "contrast", "student_lr_lr", "momentum", "seed"}
 
 def check_settings(
     s: DistillSettings,   # the settings
@@ -196,10 +219,14 @@ def check_settings(
     if s.max_start_epoch + s.expert_epochs > s.train_epochs: raise UserError(f"max_start_epoch {s.max_start_epoch} + expert_epochs {s.expert_epochs} needs experts of {s.max_start_epoch + s.expert_epochs} epochs; train_epochs is {s.train_epochs}")
     if 0 < s.keep_epochs < s.max_start_epoch + s.expert_epochs: raise UserError(f"keep_epochs {s.keep_epochs} is fewer than max_start_epoch {s.max_start_epoch} + expert_epochs {s.expert_epochs}: use {s.max_start_epoch + s.expert_epochs} or more, or 0")
     if s.crop_size >> s.depth < 1: raise UserError(f"depth {s.depth} halves a crop_size of {s.crop_size} away: use a depth of {s.crop_size.bit_length() - 1} or less")
-    for size in level_sizes(s.canvas_size, s.levels if s.parametrisation == "pyramid" else 1):
+    levels, r = s.levels if s.parametrisation == "pyramid" else 1, parse_repeat(s.repeat)
+    for size in level_sizes(s.canvas_size, levels):
         try: check_repeat(size, s.repeat)
-        except UserError as e: raise UserError(f"canvas_size {s.canvas_size[0]}x{s.canvas_size[1]} has a level of {size[0]}x{size[1]}: {e}") from None
+        except UserError as e:
+            step = [shift.denominator << (levels - 1) if shift else 1 for shift in (r.dy, r.dx)]
+            raise UserError(f"canvas_size {s.canvas_size[0]}x{s.canvas_size[1]} has a level of {size[0]}x{size[1]}, and {e}; a canvas of {'x'.join(str(-(-n // k) * k) for n, k in zip(s.canvas_size, step))} works") from None
     if not 0 <= s.hold_out < 1: raise UserError(f"hold_out {s.hold_out} must be a share of at least 0 and below 1")
+    if s.contrast > 1: raise UserError(f"contrast {s.contrast} is more than the whole range of colours: use 1 or less, or 0 for no limit")
     if s.momentum >= 1: raise UserError(f"momentum {s.momentum} must be below 1")
     return s
 
@@ -208,6 +235,7 @@ _PAPER = dict(eval_networks=5, crop_size=128, canvas_size=256, width=128, depth=
               parametrisation="pixels", pixel_lr=1000, student_lr=0.01, student_lr_lr=0.01, distill_steps=5000, checkpoint_every=50)
 PRESETS = {
     "materials": {},
+    "cloth": dict(canvas_size=128, repeat="half-drop", levels=5, contrast=1, detail=0.7, start_std=0.2, pixel_lr=60, distill_steps=250, train_epochs=8, eval_networks=2, eval_epochs=500),
     "tiny": dict(data="tiny-imagenet:.", eval_networks=4, canvas_size=64, width=48, experts=5, train_epochs=10, expert_batch=64, expert_epochs=1, start_std=0.15, pixel_lr=70, distill_steps=300),
     "tiny64": dict(data="tiny-imagenet:.", crop_size=64, depth=4, canvas_size=128, levels=5, experts=4, train_epochs=7, expert_batch=64, expert_epochs=1, max_start_epoch=2,
                    student_steps=15, pixel_lr=60, distill_steps=300),
@@ -274,7 +302,8 @@ class Distiller:
         self.net, self.device = settings_network(s, data), find_device(s.device)
         self.stored = None   # how many student steps to store: decided at the first, see `stored_steps`
         self.y = torch.arange(len(data.classes)).repeat_interleave(s.canvases_per_class).to(self.device)
-        self.parametrisation = PARAMETRISATIONS[s.parametrisation]((len(self.y), data.channels, *s.canvas_size), levels=s.levels, mix=channel_mix(data), repeat=s.repeat, start_std=s.start_std)
+        self.parametrisation = PARAMETRISATIONS[s.parametrisation]((len(self.y), data.channels, *s.canvas_size), levels=s.levels, mix=channel_mix(data), repeat=s.repeat, start_std=s.start_std,
+                                                                      detail=s.detail, contrast=s.contrast, mean=data.mean, std=data.std)
         self.parameters = [p.to(self.device) for p in self.parametrisation.init(generator(s.seed, "canvases"))]   # line 1
         self.log_lr = torch.tensor(s.student_lr, dtype=torch.float64).log()          # line 2
         self.rates = step_rates(s, self.parameters)
@@ -468,13 +497,13 @@ def change_settings(
 def draw_losses(
     losses: list[float],   # matching loss of every distillation step
     window: int = 20,      # steps in the running mean
+    ax=None,               # where to draw; None: in a figure of its own
 ) -> Figure:
     "The matching loss over the distillation steps"
-    fig = Figure(figsize=(6, 2.8), dpi=100, layout="constrained")
-    ax = fig.subplots()
+    if ax is None: ax = Figure(figsize=(6, 2.8), dpi=100, layout="constrained").subplots()
     mean = [np.mean(losses[max(0, i + 1 - window):i + 1]) for i in range(len(losses))]
     ax.plot(range(1, len(losses) + 1), losses, ".", ms=3, alpha=0.4, color="C0", label="one step")
     ax.plot(range(1, len(losses) + 1), mean, color="C0", lw=2, label=f"mean of {window}")
     ax.axhline(1, color="k", lw=0.8, ls=":", label="a student that stays where it started")
     ax.set(xlabel="distillation step", ylabel="matching loss", ylim=(0, None)); ax.grid(alpha=0.3); ax.legend(fontsize=8)
-    return fig
+    return ax.figure

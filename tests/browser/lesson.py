@@ -33,7 +33,7 @@ BELOW = """async path => {
 
 def png(shown: str) -> bytes:
     """The picture in a piece of HTML, or in the address of an image."""
-    return base64.b64decode(re.search(r"data:image/png;base64,([\w+/=]+)", shown)[1])
+    return base64.b64decode(re.search(r"data:image/\w+;base64,([\w+/=]+)", shown)[1])
 
 
 class Lesson:
@@ -117,7 +117,11 @@ class Lesson:
 
     def caption(self, n: int = 0, says: str = "") -> str:
         """The text below an explorer's picture, as soon as it says this."""
-        return self.explorer(n).locator("figcaption", has_text=says).inner_text()
+        return self.explorer(n).locator("figcaption", has_text=says).text_content()
+
+    def status(self, n: int = 0, says: str = "") -> str:
+        """The line that says how a studio stands, as soon as it says this."""
+        return self.explorer(n).locator("[role=status]", has_text=says).text_content()
 
     def picture(self, n: int = 0) -> bytes:
         """An explorer's picture."""

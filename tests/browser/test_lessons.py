@@ -1,5 +1,7 @@
-"""Every lesson in a real JupyterLab and a real browser; in the third, what is shown is what the sliders say, and what Python computes."""
+"""Every lesson in a real JupyterLab and a real browser; in the third and the fourth, what is shown is what the controls say, and what Python computes."""
 import random
+import re
+import time
 
 import pytest
 
@@ -21,6 +23,17 @@ def test_lesson_runs(path, browser, server):
         lesson.screenshot(path.stem)
         assert (lesson.errors(), lesson.alerts(), lesson.console) == ([], [], [])
         assert lesson.page.locator(".jp-Notebook img").evaluate_all("images => images.filter(image => image.complete && !image.naturalWidth).map(image => image.alt)") == []
+
+
+def test_picture_or_widget(browser, server):
+    """Before it runs, a lesson shows the saved picture of its explorer; afterwards the explorer itself, and nothing twice."""
+    with Lesson(browser.new_page(), server, "tutorials/02_experts.ipynb") as lesson:
+        saved = lesson.page.locator(".jp-OutputArea-output img")
+        lesson.screenshot("02_experts saved")
+        assert (saved.count(), lesson.explorer().count(), lesson.console) == (1, 0, [])
+        lesson.run_all()
+        lesson.screenshot("02_experts live")
+        assert (saved.count(), lesson.explorer().locator("img").count()) == (1, 1)
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +107,86 @@ def test_refusal_and_back(student):
     student.press(M, "Home")
     assert_agrees(student)
     assert (student.alerts(), student.console) == ([], [])
+
+
+@pytest.fixture(scope="module")
+def studio(browser, server):
+    """Lesson 4, run once. The first studio is at rest; the second was driven by cells and has stopped."""
+    with Lesson(browser.new_page(), server, "tutorials/04_distil_a_texture.ipynb") as lesson:
+        lesson.run_all()
+        yield lesson
+
+
+def steps(studio, says: str = "") -> int:
+    """The number of steps in the status line."""
+    return int(re.search(r"(\d+) of \d+ steps", studio.status(says=says))[1])
+
+
+def settled(studio) -> int:
+    """The number of steps, the same in status, caption and Python, when nothing is under way."""
+    assert studio.python("studio.wait()") == "None" and studio.python("studio.thread") == "None"
+    n = int(studio.python("len(studio.losses)"))
+    studio.status(says=f": {n} of 200 steps")
+    studio.caption(says=f"After {n} of 200 distillation steps")
+    assert studio.picture() == png(studio.python("studio.view.value"))
+    loss = studio.python("f'{sum(studio.losses[-10:]) / len(studio.losses[-10:]):.3f}'")
+    assert f"Mean matching loss of the last {min(n, 10)}: {loss}." in studio.caption()
+    return n
+
+
+def test_studio(studio):
+    """Start, pause, one step, a slider, resume, stop: by hand, while the kernel answers; then the folder is complete."""
+    assert studio.status() == "ready: 0 of 200 steps"
+    studio.button("Start").click()
+    studio.button("Pause").wait_for()
+    seen, answers = [], []
+    while len(seen) < 3:        # the number rises, and the kernel answers all the while
+        asked = time.monotonic()
+        studio.python("1 + 1")
+        answers.append(time.monotonic() - asked)
+        if (now := steps(studio)) and now not in seen: seen.append(now)
+    assert seen == sorted(seen) and max(answers) < 2
+    studio.screenshot("studio running", n=0)
+    studio.button("Pause").click()
+    studio.button("Resume").wait_for()
+    paused = settled(studio)
+    assert paused >= seen[-1] and "a second" not in studio.status()
+    time.sleep(1)
+    assert settled(studio) == paused
+
+    studio.button("Step once").click()
+    studio.status(says=f"paused: {paused + 1} of 200 steps")
+    assert settled(studio) == paused + 1
+
+    studio.press("student steps N", "ArrowLeft", 3)
+    studio.caption(says="N = 17,")
+    assert (studio.value("student steps N"), studio.python("studio.distiller.settings.student_steps")) == ("17", "17")
+    studio.drag("latest start epoch T⁺", 0)
+    studio.caption(says="T⁺ = 0,")
+    assert settled(studio) == paused + 1
+
+    studio.button("Resume").click()
+    studio.status(says="running")
+    studio.press("pixel lr", "ArrowRight", 2)       # while it runs
+    studio.caption(says=f"pixel lr = {studio.value('pixel lr')}.")
+    while steps(studio) < paused + 5: time.sleep(0.1)
+    studio.button("Stop").click()
+    stopped = steps(studio, says="stopped")
+    assert stopped == settled(studio) > paused + 1
+    assert all(button.is_disabled() for button in studio.explorer().get_by_role("button").all())
+    studio.screenshot("studio stopped", n=0)
+    assert (studio.alerts(), studio.console) == ([], [])
+
+    assert studio.python("{'run.json', 'experts', 'checkpoint.safetensors', 'noise.safetensors', 'textures.safetensors', 'tiling.png', 'loss.png'} - {path.name for path in run.iterdir()}") == "set()"
+    assert studio.python("[(change['name'], change['step']) for change in json.loads((run / 'run.json').read_text())['changes']][-1][0]") == "pixel_lr"
+    assert studio.python("Textures.load(run / 'textures.safetensors').settings.distill_steps") == str(stopped)
+    assert studio.python("(Textures.load(run / 'textures.safetensors').canvases == studio.textures().canvases).all().item()") == "True"
+    assert studio.python(f"main(['distill', '--run', str(run), '--set', 'distill_steps={stopped + 2}'])") == "0"
+    assert studio.python("Textures.load(run / 'textures.safetensors').settings.distill_steps") == str(stopped + 2)
+
+
+def test_studios_side_by_side(studio):
+    """The one that the cells drove is as they left it, whatever happened to the other."""
+    n = studio.python("stopped_at")
+    assert studio.status(1) == f"stopped: {n} of 200 steps" and f"After {n} of 200 distillation steps" in studio.caption(1)
+    assert studio.value("student steps N", 1) == "10"
