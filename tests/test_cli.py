@@ -16,7 +16,8 @@ from wearable_imagenet.experts import epoch_file
 COMMANDS = {
     "demo": ["--run", "--preset", "--data", "--settings", "--set"], "experts": ["--run", "--preset", "--data", "--settings", "--set"],
     "distill": ["--run", "--preset", "--data", "--settings", "--set"], "evaluate": ["--run", "--preset", "--data", "--settings", "--set"],
-    "tile": ["--run", "--out", "--tiles", "--repeat"], "print": ["--run", "--out", "--class", "--inches", "--dpi", "--force"],
+    "tile": ["--run", "--out", "--tiles", "--repeat"], "gallery": ["--out", "--inches"],
+    "print": ["--run", "--out", "--class", "--inches", "--cm", "--pixels", "--dpi", "--sheet", "--repeat", "--format", "--tone", "--inks", "--proof", "--force"],
 }
 
 
@@ -166,6 +167,7 @@ def test_commands_that_need_a_finished_run(refuse):
     """A run that is not there is not begun by looking at it."""
     refuse(["nowhere", "distil first"], "tile", "--run", "nowhere")
     refuse(["nowhere", "distil first"], "print", "--run", "nowhere")
+    refuse(["nowhere", "distil first"], "gallery", "nowhere")
 
 
 def test_evaluate_needs_textures(refuse, photos):
@@ -232,7 +234,7 @@ def test_print_does_not_overwrite(refuse, finished, capsys):
     path.write_bytes(b"retouched by hand")
     refuse([path.name, "--force"], "print", "--run", finished, "--inches", "0.25")
     assert main(["print", "--run", str(finished), "--class", "grass", "--inches", "0.25", "--force"]) == 0
-    assert Image.open(path).size == (36, 24)        # 37.5 px are wanted; three times 12 × 8 px comes nearest
+    assert Image.open(path).size == (38, 26)        # 37.5 px are wanted; both sides are even
 
 
 def test_stored_experts_that_are_too_short(tmp_path, photos, undisturbed):
