@@ -10,11 +10,13 @@ import json
 import os
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")   # as the command sets it, see notebook 10
@@ -256,6 +258,18 @@ def flops(repeats: int, width: int, n: int) -> list[dict]:
     return rows
 
 
+def prints(repeats: int, yards: tuple) -> list[dict]:
+    """Sheets of cloth at 150 dpi: the whole command, imports included."""
+    shown = Path(__file__).resolve().parents[1] / "nbs/images/materials.safetensors"
+    with tempfile.TemporaryDirectory() as d:
+        shutil.copy(shown, Path(d) / "textures.safetensors")
+        def sheet(n):
+            arguments = ["print", "--run", d, "--class", "paving", "--inches", "12", "--repeat", "half-drop", "--sheet", f"42x{36 * n:g}in", "--force"]
+            subprocess.run([sys.executable, "-c", f"import sys; from wearable_imagenet.cli import main; sys.exit(main({arguments!r}))"], check=True, capture_output=True)
+        t = medians(repeats, **{f"{n:g}": partial(sheet, n) for n in yards})
+    return [row(f"print {n} yard{'s' * (float(n) > 1)} of 42 in at 150 dpi, half-drop", s, "s", "< 10" if n == "1" else "") for n, s in t.items()]
+
+
 METHODS = {"store": ("store", False), "rebuild": ("rebuild", False), "rebuild compiled": ("rebuild", True)}
 
 
@@ -277,14 +291,14 @@ def curves(repeats: int, steps: tuple, sides: tuple, width: int, methods: tuple 
 def full_parts() -> dict:
     """What people measure: minutes."""
     return dict(exactness=lambda: exactness(128, 10), memory=lambda: memories(128), step=lambda: whole_step(7, 128), experts=lambda: experts(9, 32, 32, "≥ 1.6") + experts(3, 128, 256, "≥ 1.6"),
-                stacked=lambda: stacked(7, 32), crops=lambda: crops(28), bytes=bytes_read, large=large, flops=lambda: flops(7, 128, 20),
+                stacked=lambda: stacked(7, 32), crops=lambda: crops(28), bytes=bytes_read, large=large, flops=lambda: flops(7, 128, 20), prints=lambda: prints(3, (1, 10)),
                 curves=lambda: curves(3, (10, 20, 50, 100, 200), (64, 128, 256, 512), 32))
 
 
 def quick_parts() -> dict:
     """The same, so small that a test can do it."""
     return dict(exactness=lambda: exactness(8, 2), memory=lambda: memories(8), step=lambda: whole_step(1, 8), experts=lambda: experts(1, 8, 32),
-                stacked=lambda: stacked(1, 8), crops=lambda: crops(4), bytes=bytes_read, flops=lambda: flops(1, 8, 2), curves=lambda: curves(1, (2,), (), 8, ("rebuild",)))
+                stacked=lambda: stacked(1, 8), crops=lambda: crops(4), bytes=bytes_read, flops=lambda: flops(1, 8, 2), prints=lambda: prints(1, (0.1,)), curves=lambda: curves(1, (2,), (), 8, ("rebuild",)))
 
 
 def main() -> None:

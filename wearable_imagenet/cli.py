@@ -30,7 +30,7 @@ from .evaluate import draw_accuracy, evaluate
 from .experts import TrajectoryBuffer, load_tensors, train_experts
 from .models import find_device, use_precision
 from .repeat import REPEATS, check_repeat, parse_repeat
-from .textures import clipped, draw_run, draw_tilings, save_figure, seam_ratio
+from .textures import clipped, draw_run, draw_tilings, measure_seams, save_figure, seam_ratio, to_rgb, worst_verdict
 from .cloth import print_cloth, print_file, print_proof
 from .gallery import save_gallery
 
@@ -108,7 +108,8 @@ def make_report(run: Path, result: dict) -> dict:
         **{f"accuracy_{arm}": figures for arm, figures in result.items()},
         accuracy_experts=dict(mean=experts.mean().item(), std=experts.std().item() if len(experts) > 1 else 0.0, values=experts.tolist()),
         student_lr=t.student_lr,
-        seam_ratio={t.classes[y]: max(seam_ratio(c, t.settings.repeat)) for y, c in zip(t.y, t.canvases)},
+        seam_ratio={t.classes[y]: max(seam_ratio(x, t.settings.repeat)) for y, x in zip(t.y, to_rgb(t))},
+        seams={t.classes[y]: worst_verdict(measure_seams(x, t.settings.repeat)) for y, x in zip(t.y, to_rgb(t))},
         clipped={t.classes[y]: c.item() for y, c in zip(t.y, clipped(t))},
         seconds=read_json(run / "seconds.json"), versions=read_json(run / "run.json")["versions"],
     )

@@ -235,7 +235,7 @@ _PAPER = dict(eval_networks=5, crop_size=128, canvas_size=256, width=128, depth=
               parametrisation="pixels", pixel_lr=1000, student_lr=0.01, student_lr_lr=0.01, distill_steps=5000, checkpoint_every=50)
 PRESETS = {
     "materials": {},
-    "cloth": dict(canvas_size=128, repeat="half-drop", levels=5, contrast=1, detail=0.7, start_std=0.2, pixel_lr=60, distill_steps=250, train_epochs=8, eval_networks=2, eval_epochs=500),
+    "cloth": dict(canvas_size=128, repeat="half-drop", levels=6, contrast=0.7, start_std=0.2, pixel_lr=40, distill_steps=250, train_epochs=8, eval_networks=3, eval_epochs=500),
     "tiny": dict(data="tiny-imagenet:.", eval_networks=4, canvas_size=64, width=48, experts=5, train_epochs=10, expert_batch=64, expert_epochs=1, start_std=0.15, pixel_lr=70, distill_steps=300),
     "tiny64": dict(data="tiny-imagenet:.", crop_size=64, depth=4, canvas_size=128, levels=5, experts=4, train_epochs=7, expert_batch=64, expert_epochs=1, max_start_epoch=2,
                    student_steps=15, pixel_lr=60, distill_steps=300),

@@ -1,4 +1,4 @@
-"""Lessons 5 and 6 in a real browser: the evaluation to look at, and a folder of one's own."""
+"""Lessons 5 to 7 in a real browser: the evaluation to look at, a folder of one's own, and the fitting room."""
 import pytest
 
 from .lesson import Lesson, png
@@ -116,3 +116,44 @@ def test_studio_went_to_the_end(photographs):
     """The lesson's last picture of the studio is that of all steps."""
     assert photographs.caption(1).startswith("After 100 of 100 distillation steps")
     photographs.screenshot("folder distilled", n=1)
+
+
+@pytest.fixture(scope="module")
+def fitting(open_lesson):
+    """Lesson 7, run once."""
+    with open_lesson("07_wear_it") as lesson: yield lesson
+
+
+FITTINGS = {
+    "inches by keys": (lambda lesson: lesson.press("one tile, inches", "ArrowRight", 2), "one tile 4.5 inches"),
+    "inches by mouse": (lambda lesson: lesson.drag("one tile, inches", 1), "one tile 12 inches"),
+    "another garment": (lambda lesson: lesson.dropdown("garment").select_option("tote"), "on a tote"),
+    "another repeat": (lambda lesson: lesson.dropdown("repeat").select_option("half-brick"), "half-brick"),
+    "another class": (lambda lesson: lesson.dropdown("class").select_option("snow"), "snow on"),
+    "less contrast": (lambda lesson: lesson.press("contrast", "ArrowLeft", 2), "contrast 0.5"),
+}
+
+
+@pytest.mark.parametrize("move", FITTINGS)
+def test_fitting_room(move, fitting):
+    """After each move, cloth and garment are those of the controls."""
+    act, words = FITTINGS[move]
+    before = fitting.picture()
+    act(fitting)
+    fitting.caption(says=words)
+    assert_agrees(fitting, "studio")
+    changed = fitting.picture() != before
+    assert changed
+    fitting.screenshot(f"fitting {move}", n=0)
+    assert (fitting.alerts(), fitting.console) == ([], [])
+
+
+def test_fitting_room_saves(fitting):
+    """Three files at the first press, one line that refuses at the second."""
+    saved = "sorted(p.name for p in folder.glob('snow*'))"
+    fitting.button("Save files").click()
+    fitting.explorer().get_by_role("status").filter(has_text="saved snow_009.png").wait_for()
+    assert fitting.python(saved) == "['snow_009.png', 'snow_009_proof.png', 'snow_009_tote.png']"
+    fitting.button("Save files").click()
+    fitting.explorer().get_by_role("alert").filter(has_text="exists").wait_for()
+    assert fitting.python(saved) == "['snow_009.png', 'snow_009_proof.png', 'snow_009_tote.png']" and fitting.console == []
