@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['PARAMETRISATIONS', 'PRESETS', 'CHANGEABLE', 'Pixels', 'enlarge_matrix', 'enlarge', 'channel_mix', 'level_sizes',
-           'limit', 'Pyramid', 'MachineSettings', 'DistillSettings', 'make_settings', 'check_settings', 'Textures',
-           'package_version', 'check_experts', 'step_rates', 'Distiller', 'settings_network', 'is_long',
-           'distillation_loss', 'distillation_step', 'check_steps', 'open_run', 'save_checkpoint', 'load_checkpoint',
-           'frame_file', 'open_distiller', 'keep', 'finish', 'distill', 'change_settings', 'draw_losses']
+           'limit', 'Pyramid', 'MachineSettings', 'CanvasSettings', 'DistillSettings', 'make_settings',
+           'check_settings', 'Textures', 'package_version', 'check_experts', 'step_rates', 'Distiller',
+           'settings_network', 'is_long', 'distillation_loss', 'distillation_step', 'check_steps', 'open_run',
+           'save_checkpoint', 'load_checkpoint', 'frame_file', 'open_distiller', 'keep', 'finish', 'distill',
+           'change_settings', 'draw_losses']
 
 # %% ../nbs/06_distill.ipynb #24786510
 import dataclasses
@@ -136,7 +137,20 @@ class MachineSettings:
 
 # %% ../nbs/06_distill.ipynb #16755617
 @dataclass(frozen=True)
-class DistillSettings(MachineSettings):
+class CanvasSettings(MachineSettings):
+    "What a run makes"
+    canvas_size: tuple = (96, 96)     # height and width of a canvas, pixels; on the command line 64 or 64x96
+    canvases_per_class: int = 1       # canvases of each class
+    parametrisation: str = "pyramid"  # pixels or pyramid
+    levels: int = 4                   # levels of the pyramid
+    start_std: float = 0.35           # standard deviation of the pyramid's first canvases
+    detail: float = 1.0               # how much each level of the pyramid counts against the next coarser one
+    contrast: float = 0.0             # share of the range of colours that the pyramid keeps to, up to 1; 0: no limit
+    repeat: str = "grid"              # how canvases repeat
+
+# %% ../nbs/06_distill.ipynb #5675ac40
+@dataclass(frozen=True)
+class DistillSettings(CanvasSettings):
     "All settings of a run"
     # data
     data: str = "materials"           # where the real images come from
@@ -157,14 +171,6 @@ class DistillSettings(MachineSettings):
     max_start_epoch: int = 3          # T⁺, latest start epoch
     student_batch: int = 0            # canvases a student step; 0 takes all
     distill_steps: int = 200          # distillation steps
-    canvas_size: tuple = (96, 96)     # height and width of a canvas, pixels; on the command line 64 or 64x96
-    canvases_per_class: int = 1       # canvases of each class
-    parametrisation: str = "pyramid"  # pixels or pyramid
-    levels: int = 4                   # levels of the pyramid
-    start_std: float = 0.35           # standard deviation of the pyramid's first canvases
-    detail: float = 1.0               # how much each level of the pyramid counts against the next coarser one
-    contrast: float = 0.0             # share of the range of colours that the pyramid keeps to, up to 1; 0: no limit
-    repeat: str = "grid"              # how canvases repeat
     pixel_lr: float = 50.0            # step size for the canvases' parameters
     student_lr: float = 0.01          # α₀, the student's first step size
     student_lr_lr: float = 0.01       # step size for log α
@@ -226,6 +232,7 @@ def check_settings(
             step = [shift.denominator << (levels - 1) if shift else 1 for shift in (r.dy, r.dx)]
             raise UserError(f"canvas_size {s.canvas_size[0]}x{s.canvas_size[1]} has a level of {size[0]}x{size[1]}, and {e}; a canvas of {'x'.join(str(-(-n // k) * k) for n, k in zip(s.canvas_size, step))} works") from None
     if not 0 <= s.hold_out < 1: raise UserError(f"hold_out {s.hold_out} must be a share of at least 0 and below 1")
+    if s.parametrisation == "pixels" and (s.contrast or s.detail != 1): raise UserError("contrast and detail are the pyramid's: set parametrisation pyramid, or leave them at 0 and 1")
     if s.contrast > 1: raise UserError(f"contrast {s.contrast} is more than the whole range of colours: use 1 or less, or 0 for no limit")
     if s.momentum >= 1: raise UserError(f"momentum {s.momentum} must be below 1")
     return s

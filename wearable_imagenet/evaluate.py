@@ -152,6 +152,7 @@ def check_pool(pool: int, arms: tuple, s: DistillSettings, data: Dataset):
     if pool < 0: raise UserError(f"pool {pool} must be a number of patches, or 0 for new ones every epoch")
     if "real" in arms and pool > most: raise UserError(f"pool {pool} is more than the {most} real images that the smallest class has for each canvas: use {most} or fewer, or leave out the arm real")
 
+# %% ../nbs/07_evaluate.ipynb #63e82864
 def evaluate(
     run: Path,             # the run's folder, with its textures
     s: DistillSettings,    # settings

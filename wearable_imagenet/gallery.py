@@ -111,6 +111,7 @@ def worn_pictures(
         pictures.append(f'<img data-garment="{garment}" src="{data_uri(worn, 85, 2)}" width="{worn.width}" height="{worn.height}" alt="{says}"{" hidden" if i else ""}>')
     return "".join(pictures)
 
+# %% ../nbs/08d_gallery.ipynb #fdbd9399
 def fill_card(
     card: str,              # the card's part of the page
     t: Textures,            # the textures
@@ -163,6 +164,7 @@ def run_facts(
         if f := figures.get(f"accuracy_{arm}"): facts.append((f"Accuracy, {name}", f"{f['mean']:.1%} ± {f['std']:.1%}"))
     return [(term, escaped(what)) for term, what in facts]
 
+# %% ../nbs/08d_gallery.ipynb #42da11d3
 def gallery_page(
     run: Path,                # the run's folder
     inches: float = 4.0,      # width of one tile on the cloth
@@ -183,6 +185,7 @@ def gallery_page(
                   repeats=repeat_options(t.settings.repeat), note=escaped(licence(t)))
     return fill(before, **values) + "".join(cards) + fill(after, **values)
 
+# %% ../nbs/08d_gallery.ipynb #09be1ead
 def save_gallery(
     run: Path,                # the run's folder
     path: Path | None = None, # the HTML file to write; gallery.html in the run's folder if none

@@ -112,6 +112,7 @@ class Fan(NamedTuple):
         grown = ((np.hypot(x - self.x, y - self.y) - self.start) / (self.full - self.start)).clip(0, 1)
         return (self.height * np.sin(turn + 0.7 * np.sin(turn)) * (0.75 + 0.25 * np.sin(0.37 * turn + 2)) * grown ** 1.2).astype(np.float32)
 
+# %% ../nbs/08c_wear.ipynb #0e3e94f2
 class Ripples(NamedTuple):
     "Faint waves in all directions"
     length: float         # wavelength, inches
@@ -150,6 +151,7 @@ class Panel(NamedTuple):
         "Height of all folds at places, inches"
         return sum((f.rise(x, y) for f in self.folds), np.zeros(x.shape, np.float32))
 
+# %% ../nbs/08c_wear.ipynb #442d7f2f
 def strip(
     path: str,                  # middle line, inches
     *widths: float,             # inches, Bézier coefficients over the line: the first and the last are met
@@ -263,6 +265,7 @@ def sample(
             total = total + colours[r * W + c] * (down * across).float()[:, None]
     return total
 
+# %% ../nbs/08c_wear.ipynb #667c3f4b
 def soften(
     image: torch.Tensor,    # (3, H, W)
     repeat: str,            # see `parse_repeat`
@@ -296,6 +299,7 @@ def lifted(
     "Where points are seen when the cloth is in folds"
     return points + folds * panel.rise(*points.T.astype(np.float32))[:, None] * TILT
 
+# %% ../nbs/08c_wear.ipynb #5c205044
 def stitch_lines(
     panel: Panel,         # the panel
     view: View,           # the window
@@ -329,6 +333,7 @@ class Print(NamedTuple):
 
 FINE = 2   # each pixel of the picture is the mean of FINE × FINE
 
+# %% ../nbs/08c_wear.ipynb #0fa77f3a
 def cast_shadow(
     picture: np.ndarray,   # (FINE·rows, FINE·columns, 3), changed
     view: View,            # the window
@@ -369,6 +374,7 @@ class Garment(NamedTuple):
     window: tuple[float, float, float, float]   # left, top, right, bottom, inches
     panels: tuple                               # from back to front
 
+# %% ../nbs/08c_wear.ipynb #0a96d46c
 def t_shirt() -> Garment:
     "Chest 20 inches across, 28 inches long"
     hem = lambda rise: trace(f"M -9.9 {27.1 - rise} C -7 {27.7 - rise} -3 {27.9 - rise} 0 {27.9 - rise} C 3 {27.9 - rise} 7 {27.7 - rise} 9.9 {27.1 - rise}")
@@ -429,6 +435,7 @@ def fringe(
     points += [end + across * width / 2 - ahead * 0.2, end - across * width / 2 - ahead * 0.2]
     return Panel(np.array(points), band=line, puff=0, tone=0.94, shadow=0.25, blur=0.15)
 
+# %% ../nbs/08c_wear.ipynb #5643a9f8
 def scarf() -> Garment:
     "70 by 10 inches, folded to half its width"
     def hang(path, x, phase, seed):
@@ -458,6 +465,7 @@ def tie() -> Garment:
                  puff=0.42, round=0.6, shadow=0.6, folds=(Fold(-1.3, 3.3, 0, 3.5, 0.8, 4.9, 0.4, 0.1, 2), Fold(-0.2, 2.6, 0.5, 3.2, 1, 4.2, 0.35, -0.06)))
     return Garment((-5.2, -1.7, 5.2, 22.8), (back, leg.mirrored(), leg, tail, blade, knot))
 
+# %% ../nbs/08c_wear.ipynb #f6b70872
 def tote() -> Garment:
     "15 inches wide, 16 high"
     far = strip("M -3.2 1 C -3.1 -6.6 -2 -9.8 0.4 -9.9 C 2.8 -9.8 3.9 -6.6 3.9 1", 1.1, puff=0.12, round=0.3, tone=0.8, shadow=0)
@@ -491,6 +499,7 @@ def wall(
     for strength, sigma in ((0.22, 0.022), (0.1, 0.008)): bright = bright - light * strength * blurred(whole, max(1, sigma * view.shape[0]))
     return (enlarged(bright, FINE)[..., None] * BACKGROUND).astype(np.float32)
 
+# %% ../nbs/08c_wear.ipynb #f2269e93
 def wear(
     image: torch.Tensor,      # (3, H, W), 0 … 1
     repeat: str = "grid",     # how the tile repeats

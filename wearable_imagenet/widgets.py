@@ -7,9 +7,9 @@ __all__ = ['SWATCH', 'SCREEN', 'encode', 'as_html', 'alert', 'Tool', 'Explorer',
            'canvas_names', 'look_through', 'draw_crop', 'CropExplorer', 'draw_seams', 'principal_plane', 'read_trail',
            'trail_distances', 'plane_of', 'draw_trail', 'draw_epochs', 'TrailExplorer', 'follow_expert', 'draw_paths',
            'draw_distances', 'draw_rows', 'draw_student', 'StudentExplorer', 'quick_accuracy', 'draw_progress',
-           'studio_sliders', 'DistillStudio', 'arm_pictures', 'draw_mistakes', 'EvaluationExplorer', 'folder_settings',
-           'draw_folder', 'say_folder', 'FolderExplorer', 'lay_out', 'draw_fitting', 'TextureStudio', 'save',
-           'say_saved']
+           'studio_sliders', 'DistillStudio', 'measure', 'show', 'arm_pictures', 'draw_mistakes', 'EvaluationExplorer',
+           'folder_settings', 'draw_folder', 'say_folder', 'FolderExplorer', 'lay_out', 'draw_fitting', 'TextureStudio',
+           'save', 'say_saved']
 
 # %% ../nbs/09_widgets.ipynb #f25a0fd6
 import base64
@@ -395,6 +395,7 @@ def draw_distances(ax, result: dict):
     ax.set(xlabel="student step n", ylabel="normalised squared distance", ylim=(0, max(1.1, 1.05 * max(result["distances"]))), xlim=(0, None)); ax.grid(alpha=0.3)
     ax.xaxis.get_major_locator().set_params(integer=True)
 
+# %% ../nbs/09_widgets.ipynb #91b00f54
 def draw_rows(ax, images: list, titles: list[str], heading: str, columns: int = 10, **how):
     "Rows of pictures with their names, all in one pair of axes"
     high, gap = 0.92 * images[0].shape[0] / images[0].shape[1], 0.02 * columns   # a picture and its name are 1 wide and high + gap high
@@ -405,6 +406,7 @@ def draw_rows(ax, images: list, titles: list[str], heading: str, columns: int = 
     ax.text(0, high + 1.3 * gap, heading, fontsize=9)
     ax.set(xlim=(0, columns - 0.08), ylim=(y, high + 2.2 * gap)); ax.set_axis_off()
 
+# %% ../nbs/09_widgets.ipynb #939d6891
 def draw_student(
     t: Textures,        # the canvases
     result: dict,       # from `follow_expert`
@@ -492,6 +494,7 @@ def studio_sliders(
                 student_steps=slider(s.student_steps, 1, max(60, s.student_steps), "student steps N"),
                 pixel_lr=log_slider(s.pixel_lr, magnitude - 2, magnitude + 2, "pixel lr", ".3g"))
 
+# %% ../nbs/09_widgets.ipynb #fced2978
 class DistillStudio(Tool):
     "Distil a run in the notebook: start, pause, step once, resume, stop"
     def __init__(self,
@@ -583,6 +586,7 @@ def save(self: DistillStudio, how, **what):
     how(self.distiller, self.run, **what)
     self.saved = len(self.distiller.losses)
 
+# %% ../nbs/09_widgets.ipynb #8b5a0c9a
 def measure(self: DistillStudio, n: int):
     "The accuracy after `n` steps, unless something else is wanted meanwhile"
     def go_on(loss):
@@ -635,6 +639,7 @@ def describe(self: DistillStudio) -> str:
     at, share = list(self.accuracies.items())[-1]
     return f"{words} After step {at} one network, trained on the textures for {self.epochs} epochs, knew {share:.1%} of the test images."
 
+# %% ../nbs/09_widgets.ipynb #6e8d60ae
 def show(self: DistillStudio, at_once: bool = True):
     "Picture and words as things are now, if it is time for that"
     start = time.monotonic()
