@@ -136,5 +136,5 @@ class Lesson:
                 height = min(max(WINDOW["height"], height + self.page.evaluate(BELOW, self.path)), TALLEST)
                 self.page.set_viewport_size(WINDOW | dict(height=height))
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=SCREENSHOTS / f"{name.replace(' ', '_')}.png")
+        self.page.screenshot(path=SCREENSHOTS / f"{re.sub('[^0-9A-Za-z]+', '_', name)}.png")
         self.page.set_viewport_size(WINDOW)
