@@ -18,7 +18,10 @@ import pytest
 from conftest import ROOT
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic"]
-SETTINGS = {"@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False}}   # a question would cover the page
+SETTINGS = {
+    "@jupyterlab/apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},   # a question would cover the page
+    "@jupyterlab/docmanager-extension/plugin.jupyterlab-settings": {"autosave": False},   # the next test opens the lesson as it was committed
+}
 
 
 class Server(NamedTuple):

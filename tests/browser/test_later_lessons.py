@@ -39,9 +39,15 @@ def assert_agrees(lesson, name: str):
 
 
 def choose(lesson, text: str, *keys: str):
-    """Choose from a list by keys. It must be opened first: arrows go to another cell otherwise."""
-    lesson.dropdown(text).press("Alt+ArrowDown")
-    for key in (*keys, "Enter"): lesson.page.keyboard.press(key)
+    """Choose from a list by keys. It must be opened first: arrows go to another cell otherwise, and on a busy machine it opens late."""
+    box = lesson.dropdown(text)
+    before, patience = box.input_value(), 200
+    while box.input_value() == before and patience < 5000:
+        box.press("Alt+ArrowDown")
+        lesson.page.wait_for_timeout(patience)
+        for key in (*keys, "Enter"): lesson.page.keyboard.press(key)
+        lesson.page.wait_for_timeout(patience)
+        patience *= 2
 
 
 MOVES = {

@@ -1,4 +1,5 @@
 """Every lesson in a real JupyterLab and a real browser; in the third and the fourth, what is shown is what the controls say, and what Python computes."""
+import ast
 import random
 import re
 import time
@@ -15,11 +16,16 @@ EXPERT, T, N, M, ALPHA = SLIDERS = ["expert", "start epoch t", "student steps N"
 MISREMEMBERED = "[key for key, shown in list(explorer.shown.items()) if explorer.shown.pop(key) and explorer.picture(**dict(key)) != shown]"
 
 
+# What every explorer of a lesson has to say, once it has caught up with its controls. Widgets that are no explorers follow nothing.
+CAPTIONS = "[e.wait() or e.describe() for e in list(globals().values()) if hasattr(e, 'catch_up') and not isinstance(e, type)]"
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_lesson_runs(path, browser, server):
     """From top to bottom, with no error in a cell, in an explorer or in the browser, and no image missing."""
     with Lesson(browser.new_page(), server, f"tutorials/{path.name}") as lesson:
         lesson.run_all()
+        for caption in ast.literal_eval(lesson.python(CAPTIONS)): lesson.page.locator("figcaption", has_text=caption).first.wait_for(state="attached")
         lesson.screenshot(path.stem)
         assert (lesson.errors(), lesson.alerts(), lesson.console) == ([], [], [])
         assert lesson.page.locator(".jp-Notebook img").evaluate_all("images => images.filter(image => image.complete && !image.naturalWidth).map(image => image.alt)") == []
