@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from .data import Dataset, UserError, hold_out, load_data, read_json, write_file, write_json
+from .data import Dataset, UserError, hold_out, load_data, read_json, write_json
 from .distill import PRESETS, DistillSettings, Textures, distill, make_settings, open_run, package_version, settings_network
 from .evaluate import draw_accuracy, evaluate
 from .experts import TrajectoryBuffer, load_tensors, train_experts

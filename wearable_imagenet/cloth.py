@@ -11,7 +11,6 @@ __all__ = ['MOST_TILE', 'MOST_MEMORY', 'WRITERS', 'PAGE', 'WINDOW', 'Cloth', 'pl
 # %% ../nbs/08b_cloth.ipynb #6dd9ec64
 import dataclasses
 import hashlib
-import io
 import math
 import re
 import struct
