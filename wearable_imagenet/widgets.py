@@ -9,7 +9,7 @@ __all__ = ['SWATCH', 'SCREEN', 'encode', 'as_html', 'alert', 'Tool', 'Explorer',
            'draw_distances', 'draw_rows', 'draw_student', 'StudentExplorer', 'quick_accuracy', 'draw_progress',
            'studio_sliders', 'DistillStudio', 'measure', 'show', 'arm_pictures', 'draw_mistakes', 'EvaluationExplorer',
            'folder_settings', 'draw_folder', 'say_folder', 'FolderExplorer', 'lay_out', 'draw_fitting', 'TextureStudio',
-           'save', 'say_saved']
+           'save_prints', 'say_saved']
 
 # %% ../nbs/09_widgets.ipynb #f25a0fd6
 import base64
@@ -853,7 +853,7 @@ class TextureStudio(Explorer):
                 f"Seams: {seams}. Clipped: {result['clipped']:.1%} of the pixels.")
 
 # %% ../nbs/09_widgets.ipynb #9161439a
-def save(
+def save_prints(
     self: TextureStudio,
     replace: bool = False,   # overwrite files that exist
 ) -> list[Path]:             # what was written
@@ -873,4 +873,4 @@ def say_saved(self: TextureStudio):
     try: self.said.value = f'<p role="status" style="margin:0">saved {html.escape(", ".join(p.name for p in self.save(self.replace.value)))} in {html.escape(str(self.folder))}</p>'
     except Exception as e: self.said.value = alert(e)
 
-TextureStudio.save, TextureStudio.say_saved = save, say_saved
+TextureStudio.save, TextureStudio.say_saved = save_prints, say_saved
