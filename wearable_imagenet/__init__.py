@@ -1,1 +1,5 @@
 __version__ = "0.1.0"
+
+from .process import prepare_process as _prepare_process
+
+_prepare_process()   # before any module here loads PyTorch

@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['STORAGE', 'draw_epoch', 'train_epoch', 'save_tensors', 'opened', 'load_about', 'load_tensors', 'epoch_file',
-           'latest_file', 'load_theta', 'test_figures', 'train_expert', 'train_experts', 'TrajectoryBuffer',
-           'draw_start', 'draw_experts']
+           'latest_file', 'load_theta', 'tested_epochs', 'test_figures', 'figures_so_far', 'train_expert',
+           'train_experts', 'TrajectoryBuffer', 'draw_start', 'draw_experts']
 
 # %% ../nbs/04_experts.ipynb #491d31fd
 import json
+import math
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,7 +24,7 @@ from tqdm.auto import tqdm
 
 from .augment import ALL_FAMILIES, Augmentation, augment, draw_augmentation
 from .data import Dataset, UserError, generator, write_file
-from .models import Network, accuracy, batch_gradient, cross_entropy, init_theta, use_precision
+from .models import CACHED, Network, batch_gradient, init_theta, use_precision
 
 # %% ../nbs/04_experts.ipynb #58dd67c5
 def draw_epoch(
@@ -106,6 +108,20 @@ def load_theta(
     "Read one `θ`"
     with opened(path) as f: return f.get_tensor("theta").float()
 
+# %% ../nbs/04_experts.ipynb #d3cc3ada
+def tested_epochs(
+    epochs: int,           # T, the last epoch
+    keep: int,             # the last epoch that is kept
+    train: int,            # number of training images
+    test: int,             # number of test images
+    testing: float = 0.1,  # share of the training's work that tests may take
+) -> set[int]:             # epochs, from 0
+    "Which epochs to test: the last, and every k-th of those that are kept"
+    if not test: return set()
+    cost, keep = test / (3 * train), min(keep, epochs)   # of one test, in epochs
+    kept = [set(range(keep, -1, -k)) | {epochs} for k in range(1, keep + 2)]
+    return next((s for s in kept if len(s) * cost <= testing * epochs + 1e-9), {epochs})
+
 # %% ../nbs/04_experts.ipynb #8e74eadd
 @torch.no_grad()
 def test_figures(
@@ -114,12 +130,24 @@ def test_figures(
     data: Dataset,        # the real images
 ) -> dict[str, float]:    # accuracy 0 … 1, loss in nats
     "Accuracy and mean loss on the images that are not trained on"
-    x, y = data.normalise(data.test.x).to(theta.device), torch.from_numpy(np.array(data.test.y)).to(theta.device)
+    x, y = torch.from_numpy(np.array(data.test.x)), torch.from_numpy(np.array(data.test.y))
     with use_precision("float32", theta.device):
-        losses = [cross_entropy(net, theta, a, b) * len(b) for a, b in zip(x.split(500), y.split(500))]
-        return dict(accuracy=accuracy(net, theta, x, y), loss=torch.stack(losses).sum().item() / len(y))
+        logits = torch.cat([net(theta, data.normalise(part.to(theta.device))).cpu() for part in x.split(CACHED)])
+    return dict(accuracy=(logits.argmax(1) == y).double().mean().item(), loss=F.cross_entropy(logits, y).item())
 
 # %% ../nbs/04_experts.ipynb #81b4942a
+def figures_so_far(
+    folder: Path,      # the run's `experts` folder
+    expert: int,       # number of the expert
+    keep: int,         # last epoch to keep a file of
+    tested: set[int],  # epochs that have figures
+) -> list:             # figures of every epoch that is done, None where not tested; empty if something is missing
+    "What an expert has behind it"
+    latest = latest_file(folder, expert)
+    done = load_about(latest)["figures"] if latest.exists() else []
+    whole = all(epoch_file(folder, expert, e).exists() for e in range(min(keep + 1, len(done)))) and all(done[e] for e in tested if e < len(done))
+    return [f if e in tested else None for e, f in enumerate(done)] if whole else []
+
 def train_expert(
     net: Network,                  # the network
     data: Dataset,                 # the real images
@@ -134,12 +162,13 @@ def train_expert(
     device: torch.device = torch.device("cpu"),   # where to train
     precision: str = "float32",    # a name in `PRECISIONS`
     storage: str = "float32",      # a name in `STORAGE`
-    on_epoch=lambda epoch, figures: None,  # called after every epoch, e.g. by a progress bar
+    testing: float = 0.1,          # share of the work that tests may take, see `tested_epochs`
+    on_epoch=lambda epoch, figures: None,  # called after every epoch, e.g. by a progress bar; figures: None if not tested
 ):
     "Train one expert up to epoch `epochs`, storing `θ*_0 … θ*_keep`"
     latest, keep = latest_file(folder, expert), epochs if keep is None else keep
-    done = load_about(latest)["figures"] if latest.exists() else []
-    if not all(epoch_file(folder, expert, e).exists() for e in range(min(keep + 1, len(done)))): done = []
+    tested = tested_epochs(epochs, keep, len(data.train), len(data.test), testing)
+    done = figures_so_far(folder, expert, keep, tested)
     theta = (load_theta(latest) if done else init_theta(net, generator(seed, "expert", expert))).to(device)
     x, y = (torch.from_numpy(np.array(a)).to(device) for a in (data.train.x, data.train.y))
     for epoch in range(len(done), epochs + 1):
@@ -147,8 +176,8 @@ def train_expert(
             plan = draw_epoch(len(x), tuple(x.shape[2:]), batch, generator(seed, f"expert {expert}", epoch), families)
             with use_precision(precision, device): theta = train_epoch(net, theta, data, x, y, plan, lr)
             if not theta.isfinite().all(): raise UserError(f"expert {expert} diverged in epoch {epoch}: use an expert_lr below {lr}")
-        done = done + [test_figures(net, theta, data)]
-        if epoch <= keep: save_tensors(epoch_file(folder, expert, epoch), {"theta": theta.to(STORAGE[storage])}, done[-1])
+        done = done + [test_figures(net, theta, data) if epoch in tested else None]
+        if epoch <= keep: save_tensors(epoch_file(folder, expert, epoch), {"theta": theta.to(STORAGE[storage])}, done[-1] or {})
         save_tensors(latest, {"theta": theta}, dict(figures=done))
         if epoch > 0: on_epoch(epoch, done[-1])
 
@@ -160,14 +189,14 @@ def train_experts(
     count: int,                    # how many experts
     epochs: int,                   # T
     progress=partial(tqdm, disable=True),   # a tqdm-like bar
-    **how,                         # keep, lr, batch, families, seed, device, precision, storage: see `train_expert`
+    **how,                         # keep, lr, batch, families, seed, device, precision, storage, testing: see `train_expert`
 ):
     "Train `count` experts, each from its newest parameters"
     there = [latest_file(folder, i) for i in range(count) if latest_file(folder, i).exists()]
     done = sum(min(epochs, len(load_about(path)["figures"]) - 1) for path in there)
     with progress(total=count * epochs, initial=done, desc="experts", unit="epoch") as bar:
         def show(epoch, figures):
-            bar.set_postfix(loss=f"{figures['loss']:.3f}", accuracy=f"{figures['accuracy']:.1%}", refresh=False)
+            if figures: bar.set_postfix_str(f"epoch {epoch} of {epochs}: accuracy={figures['accuracy']:.1%}, loss={figures['loss']:.3f}", refresh=False)
             bar.update()
         for i in range(count): train_expert(net, data, folder, i, epochs, on_epoch=show, **how)
 
@@ -190,9 +219,9 @@ class TrajectoryBuffer:
     def epochs(self) -> int: return min(self.lengths)   # epochs that every expert has files of
 
     def figures(self, name: str = "accuracy") -> torch.Tensor:  # (experts, T + 1)
-        "One figure of every epoch that was trained, kept or not: accuracy or loss"
+        "One figure of every epoch that was trained, kept or not: accuracy or loss; NaN where it was not tested"
         done = [load_about(latest_file(self.folder, i))["figures"] for i in range(len(self))]
-        return torch.tensor([[figures[name] for figures in of_one[:min(map(len, done))]] for of_one in done])
+        return torch.tensor([[figures[name] if figures else math.nan for figures in of_one[:min(map(len, done))]] for of_one in done])
 
 # %% ../nbs/04_experts.ipynb #95b4c7da
 def draw_start(
@@ -205,11 +234,14 @@ def draw_start(
 
 # %% ../nbs/04_experts.ipynb #57e8ac2a
 def draw_experts(buffer: TrajectoryBuffer) -> Figure:
-    "Accuracy of every expert, and how far an epoch takes it"
+    "Accuracy of every expert where it was tested, and how far an epoch takes it"
     fig = Figure(figsize=(8, 2.8), dpi=90, layout="constrained")
     left, right = fig.subplots(1, 2)
     moved = [[(buffer[i, e + 1] - buffer[i, e]).norm().item() for e in range(buffer.epochs)] for i in range(len(buffer))]
-    left.plot(100 * buffer.figures().T, color="C0", alpha=0.6); right.plot(torch.tensor(moved).T, color="C1", alpha=0.6)
-    left.set(xlabel="epoch", ylabel="accuracy, %", ylim=(0, None)); right.set(xlabel="epoch $t$", ylabel=r"$\|\theta^*_t - \theta^*_{t+1}\|$", ylim=(0, None))
+    for accuracies in 100 * buffer.figures():
+        tested = accuracies.isfinite().nonzero()[:, 0]
+        left.plot(tested, accuracies[tested], ".-", color="C0", alpha=0.6)
+    right.plot(torch.tensor(moved).T, color="C1", alpha=0.6)
+    left.set(xlabel="epoch (dots: tested)", ylabel="accuracy, %", ylim=(0, None)); right.set(xlabel="epoch $t$", ylabel=r"$\|\theta^*_t - \theta^*_{t+1}\|$", ylim=(0, None))
     for ax in (left, right): ax.grid(alpha=0.3)
     return fig

@@ -88,18 +88,21 @@ def period(
 
 # %% ../nbs/03_repeat.ipynb #6b12d613
 def crop(
-    canvases: torch.Tensor,    # (B, C, H, W)
+    canvases: torch.Tensor,    # (n, C, H, W)
     offsets: torch.Tensor,     # (B, 2) top row and left column of each window on the plane, any integers
     size: tuple[int, int],     # (h, w) of the window, pixels
     repeat: str = "grid",      # see `parse_repeat`
+    which: torch.Tensor | None = None,  # (B,) canvas of each window; None: one window of every canvas, in order
 ) -> torch.Tensor:             # (B, C, h, w), differentiable in `canvases`
     "The window at each offset, through the repeat (Algorithm 1, line 12)"
-    B, C, H, W = canvases.shape
+    B, (n, C, H, W) = len(offsets), canvases.shape
     y = offsets[:, 0, None, None] + torch.arange(size[0], device=offsets.device)[:, None]
     x = offsets[:, 1, None, None] + torch.arange(size[1], device=offsets.device)
     row, col = plane_to_canvas(y, x, (H, W), repeat)
-    pixel = torch.add(col, row, alpha=W).view(B, 1, -1).expand(B, C, -1).to(canvases.device)
-    return canvases.flatten(2).gather(2, pixel).view(B, C, *size)
+    which = torch.arange(n) if which is None else which
+    plane = which.to(offsets.device)[:, None] * C + torch.arange(C, device=offsets.device)   # (B, C)
+    pixel = torch.add(col, row, alpha=W)[:, None] + plane[:, :, None, None] * (H * W)
+    return canvases.reshape(-1).gather(0, pixel.view(-1).to(canvases.device)).view(B, C, *size)
 
 # %% ../nbs/03_repeat.ipynb #d01420e1
 def draw_offsets(

@@ -50,7 +50,7 @@ def patches(
     repeat: str = "grid",    # how canvases repeat
 ) -> torch.Tensor:           # (B, C, crop_size, crop_size), differentiable in `canvases`
     "What the student sees in one step: circular crops, augmented"
-    return augment(crop(canvases[step.which.to(canvases.device)], step.offsets, (crop_size, crop_size), repeat), step.augmentation)
+    return augment(crop(canvases, step.offsets, (crop_size, crop_size), repeat, step.which), step.augmentation)
 
 def student_step(
     net: Network,            # the student
