@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FEW', 'BY_KERNELS', 'InstanceNorm', 'wanted', 'Conv', 'ConvInput', 'ConvWeight', 'kernel', 'forward_kernel',
            'backward_kernel', 'twice_kernel', 'over_images', 'NormReluPool', 'NormReluPoolBackward', 'by_kernels',
-           'Block']
+           'say_compiling', 'Block']
 
 # %% ../nbs/00b_block.ipynb #af2102c9
 import os
@@ -276,11 +276,15 @@ class NormReluPoolBackward(torch.autograd.Function):
         over_images(twice_kernel, v, vg, vh, ga, z, g, h, mean, rstd, gga, gz, gg)
         return gga, gz, gg.sum(0), None, None, None
 
-# %% ../nbs/00b_block.ipynb #388f01fa
+# %% ../nbs/00b_block.ipynb #273b6068
 def by_kernels(x: torch.Tensor) -> bool:
     "Whether `x` is a plain array in this computer's memory, and nobody listens to the operations on it"
     return (x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and BY_KERNELS and not torch.is_autocast_enabled("cpu")
             and not torch._C._functorch.is_functorch_wrapped_tensor(x) and _get_current_dispatch_mode() is None)
+
+def say_compiling(kernel) -> str:
+    "Words for a progress bar before the first call of a kernel; none later"
+    return "" if kernel.signatures else "compiling the kernels, some seconds, once on this machine"
 
 BY_KERNELS = os.environ.get("WEARABLE_IMAGENET_KERNELS", "on") != "off"   # off: layer by layer, to compare
 

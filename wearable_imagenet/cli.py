@@ -9,9 +9,6 @@ __all__ = ['read_settings', 'find_settings', 'timed', 'find_data', 'run_experts'
            'make_parser', 'main']
 
 # %% ../nbs/10_cli.ipynb #4ecf7e64
-import os
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
-
 import argparse
 import re
 import sys

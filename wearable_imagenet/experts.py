@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 from .augment import ALL_FAMILIES, Augmentation, augment, draw_augmentation
+from .block import backward_kernel, by_kernels, say_compiling
 from .data import Dataset, UserError, generator, write_file
 from .models import CACHED, Network, batch_gradient, init_theta, use_precision
 
@@ -198,6 +199,7 @@ def train_experts(
         def show(epoch, figures):
             if figures: bar.set_postfix_str(f"epoch {epoch} of {epochs}: accuracy={figures['accuracy']:.1%}, loss={figures['loss']:.3f}", refresh=False)
             bar.update()
+        if by_kernels(torch.empty(0, device=how.get("device"))): bar.set_postfix_str(say_compiling(backward_kernel))
         for i in range(count): train_expert(net, data, folder, i, epochs, on_epoch=show, **how)
 
 # %% ../nbs/04_experts.ipynb #bfda6307
