@@ -5,7 +5,7 @@ Prints a table and writes runs/bench.json, from which notebook 05 draws its own 
 """
 import argparse
 import ctypes
-import dataclasses
+import contextlib
 import json
 import os
 import platform
@@ -19,16 +19,19 @@ import time
 from functools import partial
 from pathlib import Path
 
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")   # as the command sets it, see notebook 10
+if "--plain" in sys.argv: os.environ["WEARABLE_IMAGENET_KEEP_MEMORY"] = "off"   # a process as PyTorch alone would have it
+import wearable_imagenet   # before PyTorch: see notebook 00a
 import torch
+import torch.nn.functional as F
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.flop_counter import FlopCounterMode
 
+from wearable_imagenet import block
 from wearable_imagenet.augment import augment
-from wearable_imagenet.data import generator, load_data, write_json
-from wearable_imagenet.distill import Distiller, distillation_loss, distillation_step, make_settings
-from wearable_imagenet.experts import TrajectoryBuffer, draw_epoch, epoch_file, latest_file, save_tensors, train_epoch
-from wearable_imagenet.models import compiled, cross_entropy, find_device, gradient, init_theta, network, use_precision
+from wearable_imagenet.data import Dataset, Split, generator, load_data, write_json
+from wearable_imagenet.distill import Distiller, distillation_loss, make_settings
+from wearable_imagenet.experts import TrajectoryBuffer, draw_epoch, epoch_file, latest_file, save_tensors, train_epoch, train_experts
+from wearable_imagenet.models import find_device, init_theta, network, use_precision
 from wearable_imagenet.repeat import crop, draw_offsets
 from wearable_imagenet.unroll import draw_steps, matching_loss, unroll
 
@@ -79,21 +82,31 @@ class Case:
 
 
 def exactness(width: int, many: int) -> list[dict]:
-    """Rebuild against store."""
-    double, single = Case(width=min(width, 32), dtype=torch.float64), Case(width=width)
+    """Rebuild against store, and both against the textbook's loop, which shares no line with them."""
+    small = dict(width=min(width, 32), dtype=torch.float64)
+    double, single = Case(**small), Case(width=width)
     book = double.gradient("store")
     rows = [row("relative difference of gradients, rebuild against store, float64, N = 20", relative(double.gradient("rebuild"), book), bar="≤ 1e-10"),
-            row("the same, 7 steps stored and 13 rebuilt", relative(double.gradient(7), book), bar="≤ 1e-10")]
-    draws = {how: [] for how in ("rebuild", "compiled", "rounding")}
+            row("the same, 7 steps stored and 13 rebuilt", relative(double.gradient(7), book), bar="≤ 1e-10"),
+            row("the same, store against the textbook's loop", relative(book, Textbook(**small).gradient()), bar="≤ 1e-10")]
+    draws = {how: [] for how in ("rebuild", "layers", "rounding")}
     for seed in range(many):
         book = single.gradient("store", seed)
         draws["rebuild"].append(relative(single.gradient("rebuild", seed), book))
-        draws["compiled"].append(relative(single.gradient("rebuild", seed, compile=True), book))
+        with layer_by_layer(): draws["layers"].append(relative(single.gradient("store", seed), book))
     wide = Case(width=width, dtype=torch.float64)
     for seed in range(min(3, many)): draws["rounding"].append(relative(single.gradient("store", seed), wide.gradient("rebuild", seed)))
-    return rows + [row(f"the same in float32, median of {many} draws", statistics.median(draws["rebuild"]), bar="≤ 1e-5"),
-                   row("the same, compiled (other rounding, so other sides of ReLU's kinks)", statistics.median(draws["compiled"])),
+    return rows + [row(f"rebuild against store in float32, median of {many} draws", statistics.median(draws["rebuild"]), bar="≤ 1e-5"),
+                   row("store by kernels against layer by layer in float32 (other rounding, so other sides of ReLU's kinks)", statistics.median(draws["layers"])),
                    row("for comparison: store in float32 against float64", statistics.median(draws["rounding"]))]
+
+
+@contextlib.contextmanager
+def layer_by_layer():
+    """Without the kernels."""
+    block.BY_KERNELS = False
+    try: yield
+    finally: block.BY_KERNELS = True
 
 
 def fill_buffer(folder: Path, net, epochs: int) -> TrajectoryBuffer:
@@ -104,25 +117,139 @@ def fill_buffer(folder: Path, net, epochs: int) -> TrajectoryBuffer:
     return TrajectoryBuffer(folder)
 
 
-def whole_step(repeats: int, width: int) -> list[dict]:
-    """One whole distillation step: reading, crops, 𝒜, N = 20, gradient, update."""
-    data, rows = load_data("materials", 32), []
-    for w in sorted({min(32, width), width}):
-        settings = make_settings(width=w, pixel_lr=1e-3, student_lr_lr=1e-6)
-        with tempfile.TemporaryDirectory() as folder:
-            d = {}
-            for name, method, compile in (("store", "store", "off"), ("rebuild", "rebuild", "off"), ("compiled", "rebuild", "on")):
-                s = dataclasses.replace(settings, method=method, compile=compile)
-                d[name] = Distiller(s, data, fill_buffer(Path(folder), network("convnet", 3, 10, 32, w, 3), s.max_start_epoch + s.expert_epochs))
-            start = time.perf_counter()
-            distillation_step(d["compiled"])
-            first = time.perf_counter() - start
-            t = medians(repeats, **{name: (lambda x=x: distillation_step(x)) for name, x in d.items()})
-        rows += [row(f"one distillation step, width {w}, N = 20, store", t["store"], "s"),
-                 row("the same, rebuild compiled against store eager", t["compiled"] / t["store"], "×", "≤ 1.0" if w == width else ""),
-                 row("the same, rebuild eager against store eager", t["rebuild"] / t["store"], "×", "≤ 1.4" if w == width else ""),
-                 row("the first compiled step", first, "s")]
+SIZES = {"32 px, width 32": (32, 32, 3, 96), "32 px, width 128": (32, 128, 3, 96), "64 px, width 32": (64, 32, 4, 128), "128 px, width 64": (128, 64, 5, 256)}   # crop, width, depth, canvas
+
+
+class Textbook(Case):
+    """The same gradient as the authors' program gets it: torch's own layers, group norm with one channel a group, crops by rolls, autograd through everything."""
+    def __init__(self, width=128, depth=3, crop_size=32, canvas=96, n=20, dtype=torch.float32):
+        super().__init__(width, depth, crop_size, canvas, n, dtype)
+        layers = []
+        for k in range(depth): layers += [torch.nn.Conv2d(width if k else 3, width, 3, padding=1), torch.nn.GroupNorm(width, width), torch.nn.ReLU(), torch.nn.AvgPool2d(2)]
+        self.module = torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(width * (crop_size >> depth) ** 2, 10))
+        self.names, self.shapes = zip(*((name, p.shape) for name, p in self.module.named_parameters()))
+
+    def gradient(self, method="textbook", seed=0):
+        theta, side = self.start.clone().requires_grad_(), self.crop_size
+        at = theta
+        for step in self.plan(seed):
+            x = torch.stack([c.roll((-int(y), -int(x)), (1, 2))[:, :side, :side] for c, (y, x) in zip(self.canvases[step.which], step.offsets)])
+            views = {n: v.view(shape) for n, v, shape in zip(self.names, at.split([s.numel() for s in self.shapes]), self.shapes)}
+            loss = F.cross_entropy(torch.func.functional_call(self.module, views, (augment(x, step.augmentation),)), self.y[step.which])
+            at = at - self.lr * torch.autograd.grad(loss, at, create_graph=True)[0]
+        return torch.autograd.grad(matching_loss(at, theta, self.target), [self.canvases, self.lr])
+
+
+class Convolutions:
+    """The convolutions of one forward pass of a batch of ten, alone, as the layers of a network call them."""
+    def __init__(self, width, depth, crop_size, canvas=0, n=1, batch=10):
+        self.calls = [(torch.randn(batch, width if k else 3, crop_size >> k, crop_size >> k), torch.randn(width, width if k else 3, 3, 3)) for k in range(depth)]
+    def gradient(self, method="convolutions"):
+        for x, w in self.calls: F.conv2d(x, w, padding=1)
+
+
+class Experts:
+    """A whole expert stage on images of noise, as many as ten classes of fruit have: 549 to train on, 477 to test on; three epochs of one expert."""
+    def __init__(self, width, depth, crop_size, canvas=0, n=1):
+        rng = generator(0, "bench")
+        train, test = (Split(torch.randint(256, (k, 3, crop_size, crop_size), generator=rng, dtype=torch.uint8).numpy(), (torch.arange(k) % 10).numpy(), torch.full((k,), -1).numpy()) for k in (549, 477))
+        self.data = Dataset("noise", [str(k) for k in range(10)], train, test, torch.full((3,), 0.5), torch.full((3,), 0.3), "", [])
+        self.net = network("convnet", 3, 10, crop_size, width, depth)
+    def gradient(self, method="experts"):
+        with tempfile.TemporaryDirectory() as folder: train_experts(self.net, self.data, Path(folder), 1, 3, batch=32)
+
+
+CANDIDATES = {"textbook": Textbook, "convolutions": Convolutions, "experts": Experts}
+
+
+def serve(text: str) -> None:
+    """In a process of its own: one gradient for every line that comes in, its CPU seconds for every line that goes out."""
+    a = json.loads(text)
+    torch.set_num_threads(1)
+    block.BY_KERNELS = a.pop("kernels", True)
+    method, compile = a.pop("method"), a.pop("compile", False)
+    case = CANDIDATES.get(method, Case)(**a)
+    def go(): return case.gradient(method, compile=True) if compile else case.gradient(method)
+    go()
+    for _ in sys.stdin:
+        start = time.process_time()
+        go()
+        print(time.process_time() - start, flush=True)
+
+
+def turns(repeats: int, **candidates: dict) -> dict[str, float]:
+    """Median CPU seconds of one thread. Each candidate is a process of its own, so that each has the memory switches its user would have; they take turns."""
+    with contextlib.ExitStack() as stack:
+        workers = {}
+        for name, a in candidates.items():
+            plain = ["--plain"] if a.get("method") in ("textbook", "plain") or a.pop("plain", False) else []
+            workers[name] = stack.enter_context(subprocess.Popen([sys.executable, __file__, "--serve", json.dumps(a), *plain], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}))
+        times = {name: [] for name in workers}
+        for _ in range(repeats):
+            for name, w in workers.items():
+                print(file=w.stdin, flush=True)
+                times[name].append(float(w.stdout.readline()))
+        for w in workers.values(): w.stdin.close()
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def engine(repeats: int, sizes: dict, n: int) -> list[dict]:
+    """One distillation step's gradient against the textbook's loop, and against its convolutions alone."""
+    rows = []
+    for name, (crop_size, width, depth, canvas) in sizes.items():
+        shape, large = dict(crop_size=crop_size, width=width, depth=depth, canvas=canvas), crop_size >= 128
+        t = turns(max(1, repeats // (2 if large else 1)), textbook=shape | dict(method="textbook", n=n), store=shape | dict(method="store", n=n), rebuild=shape | dict(method="rebuild", n=n),
+                  layers=shape | dict(method="store", n=n, kernels=False), plain=shape | dict(method="convolutions", plain=True), ours=shape | dict(method="convolutions"))
+        rows += [row(f"gradient of one distillation step, {name}, N = {n}, textbook", t["textbook"], "s"),
+                 row("the same by kernels, as `method=auto` does it where memory allows (store), against the textbook", t["store"] / t["textbook"], "×", "≤ 0.45" if large else "≤ 0.6"),
+                 row("the same by kernels, rebuild, against the textbook", t["rebuild"] / t["textbook"], "×"),
+                 row("the same layer by layer, store, against the textbook", t["layers"] / t["textbook"], "×")]
+        if large: rows += [row(f"rebuild, {name}, against 12 forward passes of its convolutions alone, in a process as PyTorch has it", t["rebuild"] / n / 12 / t["plain"], "×", "≤ 1.15"),
+                           row("the same, with the convolutions in our process, whose memory is kept", t["rebuild"] / n / 12 / t["ours"], "×"),
+                           row("store against 9 forward passes, likewise", t["store"] / n / 9 / t["ours"], "×")]
     return rows
+
+
+def expert_stage(repeats: int, width: int, sizes: tuple) -> list[dict]:
+    """A whole expert stage, tests and files included, against three forward passes of its convolutions."""
+    rows = []
+    for side, depth in sizes:
+        shape = dict(crop_size=side, width=width, depth=depth)
+        t = turns(repeats, stage=shape | dict(method="experts"), plain=shape | dict(method="convolutions", plain=True, batch=32), ours=shape | dict(method="convolutions", batch=32))
+        passes = 3 * 3 * 549 / 32   # epochs, forward passes of a gradient, batches
+        rows += [row(f"expert stage, {side} px, width {width}, an epoch of 549 images, tests included", t["stage"] / 3, "s"),
+                 row("the same against the gradient's convolutions alone (3 forward passes), in a process as PyTorch has it", t["stage"] / passes / t["plain"], "×", "≤ 1.5"),
+                 row("the same, with the convolutions in our process", t["stage"] / passes / t["ours"], "×")]
+    return rows
+
+
+def crop_sides(repeats: int, values: tuple, width: int, n: int) -> dict:
+    """CPU seconds of a student step against the side of the crops."""
+    result = {"width": width, "values": list(values), "seconds": {}}
+    for side in values:
+        shape = dict(crop_size=side, width=width, depth=side.bit_length() - 3, canvas=2 * side)
+        t = turns(repeats, **{"textbook": shape | dict(method="textbook", n=n), "kernels, rebuild": shape | dict(method="rebuild", n=n), "kernels, store": shape | dict(method="store", n=n),
+                              "its convolutions alone (9 forward passes)": shape | dict(method="convolutions")})
+        for name, seconds in t.items(): result["seconds"].setdefault(name, []).append(9 * seconds if "alone" in name else seconds / n)
+    return result
+
+
+def through_torch_compile(repeats: int, size: tuple, n: int) -> list[dict]:
+    """What `compile=on` does on this machine: both sweeps layer by layer through torch.compile."""
+    crop_size, width, depth, canvas = size
+    shape = dict(crop_size=crop_size, width=width, depth=depth, canvas=canvas, n=n, method="rebuild")
+    t = turns(repeats, kernels=shape, layers=shape | dict(kernels=False), compiled=shape | dict(compile=True))
+    return [row(f"torch.compile, {crop_size} px, width {width}: rebuild compiled against rebuild layer by layer", t["compiled"] / t["layers"], "×"),
+            row("the same against rebuild by kernels", t["compiled"] / t["kernels"], "×")]
+
+
+def first_call() -> list[dict]:
+    """The kernels in an empty cache, in a fresh process, then from the cache."""
+    code = "import time, torch; from wearable_imagenet.block import Block; net, x = Block(3, 8), torch.randn(2, 3, 8, 8, requires_grad=True); t = time.perf_counter(); " \
+           "g, = torch.autograd.grad(net(x).square().sum(), x, create_graph=True); g.square().sum().backward(); print(time.perf_counter() - t)"
+    with tempfile.TemporaryDirectory() as cache:
+        first, again = (float(subprocess.run([sys.executable, "-c", code], env=os.environ | {"NUMBA_CACHE_DIR": cache}, capture_output=True, text=True, check=True).stdout) for _ in range(2))
+    return [row("the first step ever on a machine compiles the kernels, whatever the size", first, "s"), row("in every later process they are read", again, "s")]
 
 
 def crops(repeats: int) -> list[dict]:
@@ -137,42 +264,24 @@ def crops(repeats: int) -> list[dict]:
 
 
 def experts(repeats: int, width: int, batch: int, bar: str = "") -> list[dict]:
-    """Images a second of expert training: 𝒜 included, against PyTorch's own loop over a module."""
+    """Images a second of expert training: 𝒜 included, against PyTorch's own loop over a module of its own layers."""
     data = load_data("materials", 32)
     x, y = torch.from_numpy(data.train.x.copy()), torch.from_numpy(data.train.y.copy())
     net, n = network("convnet", 3, 10, 32, width, 3), len(x) // batch * batch
     plan = draw_epoch(len(x), (32, 32), batch, generator(0, "bench"))[:n // batch]
-    theta, module, floats = init_theta(net, generator(0, "bench")), net.make(), data.normalise(x)
+    theta, module, floats = init_theta(net, generator(0, "bench")), Textbook(width, 3).module, data.normalise(x)
     sgd = torch.optim.SGD(module.parameters(), lr=0.01)
     def plain():
         for which, augmentation in plan:
             sgd.zero_grad()
-            torch.nn.functional.cross_entropy(module(augment(floats[which], augmentation)), y[which]).backward()
+            F.cross_entropy(module(augment(floats[which], augmentation)), y[which]).backward()
             sgd.step()
-    def ours(compile, precision="float32"):
-        net.compile = compile
+    def ours(precision="float32"):
         with use_precision(precision, torch.device("cpu")): train_epoch(net, theta, data, x, y, plan, 0.01)
-    t = medians(repeats, compiled=lambda: ours(True), eager=lambda: ours(False), plain=plain)
-    net.graphs.clear()   # a compiled function keeps the precision it was traced with
-    t |= medians(max(1, repeats // 2), bfloat16=lambda: ours(True, "bfloat16"))
-    return [row(f"experts, width {width}, batch {batch}, compiled", n / t["compiled"], "images/s"),
-            row("the same against PyTorch's plain eager loop", t["plain"] / t["compiled"], "×", bar),
-            row("the same, not compiled, against that loop", t["plain"] / t["eager"], "×"),
-            row("the same, compiled, in bfloat16, against that loop (another spell)", t["plain"] / t["bfloat16"], "×")]
-
-
-def stacked(repeats: int, width: int, count: int = 4) -> list[dict]:
-    """Several experts as one batched computation against one by one, compiled and not."""
-    net, rng = network("convnet", 3, 10, 32, width, 3), generator(0, "bench")
-    thetas = torch.stack([init_theta(net, rng) for _ in range(count)]).to(find_device())
-    x, y = torch.randn(count, 32, 3, 32, 32).to(thetas), torch.randint(10, (count, 32), device=thetas.device)
-    def one(theta, x, y): return gradient(net, theta, x, y)[0]
-    together = torch.func.vmap(torch.func.grad(lambda theta, x, y: cross_entropy(net, theta, x, y)))
-    fast_one, fast_together = compiled(one, (thetas[0], x[0], y[0])), compiled(together, (thetas, x, y))
-    t = medians(repeats, one=lambda: [one(*a) for a in zip(thetas, x, y)], together=lambda: together(thetas, x, y),
-                fast_one=lambda: [fast_one(*a) for a in zip(thetas, x, y)], fast_together=lambda: fast_together(thetas, x, y))
-    return [row(f"{count} experts of width {width}, stacked, against one by one, eager: speed", t["one"] / t["together"], "×"),
-            row("the same, compiled", t["fast_one"] / t["fast_together"], "×")]
+    t = medians(repeats, kernels=ours, plain=plain, bfloat16=lambda: ours("bfloat16"))
+    return [row(f"experts, width {width}, batch {batch}", n / t["kernels"], "images/s"),
+            row("the same against PyTorch's plain loop", t["plain"] / t["kernels"], "×", bar),
+            row("the same in bfloat16, layer by layer, against that loop", t["plain"] / t["bfloat16"], "×")]
 
 
 def bytes_read() -> list[dict]:
@@ -192,21 +301,21 @@ def bytes_read() -> list[dict]:
         return [row("bytes read from disk for one distillation step, against its two vectors", (read() - before) / (2 * 4 * len(d.net)), "×", "≤ 1.05")]
 
 
-def memory(method: str, n: int, compile: bool, width=128, depth=3, crop_size=32, canvas=96) -> dict:
+def memory(method: str, n: int, width=128, depth=3, crop_size=32, canvas=96) -> dict:
     """Peak of a fresh process: in all, and above what it held after a first, short unroll."""
     case = dict(width=width, depth=depth, crop_size=crop_size, canvas=canvas, n=n)
-    command = [sys.executable, __file__, "--memory", json.dumps(dict(method=method, compile=compile, case=case))]
+    command = [sys.executable, __file__, "--memory", json.dumps(dict(method=method, case=case))]
     # Large tensors are given back to the system at once: the peak is then that of the tensors, not of holes in the heap.
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}
     return json.loads(subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
 
 
-def measure_memory(method: str, compile: bool, case: dict) -> None:
+def measure_memory(method: str, case: dict) -> None:
     """In the fresh process."""
     def peak(): return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-    c = Case(**case)
+    c = CANDIDATES.get(method, Case)(**case)
     n, c.n = c.n, 1
-    c.gradient(method, compile=compile)
+    c.gradient(method)
     if c.device.type == "cuda":
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -215,7 +324,7 @@ def measure_memory(method: str, compile: bool, case: dict) -> None:
         Path("/proc/self/clear_refs").write_text("5")   # the peak so far is forgotten
         before = peak()
     c.n = n
-    c.gradient(method, compile=compile)
+    c.gradient(method)
     top = torch.cuda.max_memory_allocated() if c.device.type == "cuda" else peak()
     print(json.dumps(dict(peak=top, above=top - before, vectors=(n + 1) * 4 * len(c.net))))
 
@@ -223,20 +332,17 @@ def measure_memory(method: str, compile: bool, case: dict) -> None:
 def memories(width: int) -> list[dict]:
     """Peak memory of the methods."""
     if not Path("/proc/self/clear_refs").exists(): return []
-    rows, store = [], memory("store", 50, False, width)
-    for name, compile in (("rebuild", False), ("rebuild compiled", True))[:1 if width < 32 else 2]:
-        few, some, many = (memory("rebuild", n, compile, width) for n in (10, 50, 100))
-        rows += [row(f"peak above baseline, width {width}, {name}, N = 50", some["above"] / MIB, "MiB"),
-                 row("the same, N = 100 against N = 10, without the N + 1 vectors", (many["above"] - many["vectors"]) / (few["above"] - few["vectors"]), "×", "≤ 1.15"),
-                 row(f"peak above baseline at N = 50, store against {name}", store["above"] / some["above"], "×", "≥ 8")]
-    return [row(f"peak above baseline, width {width}, store, N = 50", store["above"] / MIB, "MiB")] + rows
+    few, some, many = (memory("rebuild", n, width) for n in (10, 50, 100))
+    textbook, store = memory("textbook", 50, width), memory("store", 50, width)
+    return [row(f"peak above baseline, width {width}, N = 50, textbook", textbook["above"] / MIB, "MiB"), row("the same, store", store["above"] / MIB, "MiB"), row("the same, rebuild", some["above"] / MIB, "MiB"),
+            row("rebuild, N = 100 against N = 10, without the N + 1 vectors", (many["above"] - many["vectors"]) / (few["above"] - few["vectors"]), "×", "≤ 1.15"),
+            row("N = 50, textbook against rebuild", textbook["above"] / some["above"], "×", "≥ 8"), row("N = 50, store against rebuild", store["above"] / some["above"], "×", "≥ 8")]
 
 
 def large() -> list[dict]:
     """ConvNetD5 at 128 px: what the paper trains."""
     shape = dict(width=128, depth=5, crop_size=128, canvas=256)
-    return [row(f"peak of the whole process, ConvNetD5, 128 px, width 128, N = 20, {name}", memory("rebuild", 20, compile, **shape)["peak"] / 1e9, "GB", "< 6")
-            for name, compile in (("rebuild", False), ("rebuild compiled", True))]
+    return [row("peak of the whole process, ConvNetD5, 128 px, width 128, N = 20, rebuild", memory("rebuild", 20, **shape)["peak"] / 1e9, "GB", "< 6")]
 
 
 def flops(repeats: int, width: int, n: int) -> list[dict]:
@@ -248,13 +354,13 @@ def flops(repeats: int, width: int, n: int) -> list[dict]:
         with FlopCounterMode(display=False) as counter, torch.no_grad(): graph(*tensors)
         return counter.get_total_flops()
     forward = count(c.net, c.start, torch.randn(10, 3, 32, 32, device=c.device))
-    t = medians(repeats, store=lambda: c.gradient("store"), compiled=lambda: c.gradient("rebuild", compile=True), matrix=lambda: a @ a)
+    t = medians(repeats, store=lambda: c.gradient("store"), rebuild=lambda: c.gradient("rebuild"), matrix=lambda: a @ a)
     peak = 2 * 2048**3 / t["matrix"]
     rows = [row("matrix product of 2048², this machine", peak / 1e9, "GFLOP/s"), row(f"one forward pass, width {width}, batch 10", forward / 1e9, "GFLOP")]
-    for name, method in (("store", "store"), ("compiled", "rebuild")):
+    for method in ("store", "rebuild"):
         work = count(lambda _: c.gradient(method, steps=plan), c.start)
         rows += [row(f"work of a student step by {method}, there and back, in forward passes", work / c.n / forward, "×"),
-                 row(f"speed of {'store eager' if name == 'store' else 'rebuild compiled'}, against the matrix product", work / t[name] / peak, "×")]
+                 row(f"speed of {method}, against the matrix product", work / t[method] / peak, "×")]
     return rows
 
 
@@ -270,54 +376,62 @@ def prints(repeats: int, yards: tuple) -> list[dict]:
     return [row(f"print {n} yard{'s' * (float(n) > 1)} of 42 in at 150 dpi, half-drop", s, "s", "< 10" if n == "1" else "") for n, s in t.items()]
 
 
-METHODS = {"store": ("store", False), "rebuild": ("rebuild", False), "rebuild compiled": ("rebuild", True)}
+METHODS = ("textbook", "store", "rebuild")
 
 
-def curves(repeats: int, steps: tuple, sides: tuple, width: int, methods: tuple = tuple(METHODS)) -> dict:
+def curves(repeats: int, steps: tuple, sides: tuple, width: int, methods: tuple = METHODS) -> dict:
     """Time and memory against N, and against the side of the canvases."""
     result = {"width": width}
     for axis, values in (("n", steps), ("canvas", sides)):
         result[axis] = dict(values=list(values), seconds={m: [] for m in methods}, mib={m: [] for m in methods})
         for value in values:
-            c = Case(width=width, **{axis: value})
-            t = medians(repeats, **{name: (lambda method=method, compile=compile: c.gradient(method, compile=compile)) for name in methods for method, compile in [METHODS[name]]})
-            for name in methods:
-                method, compile = METHODS[name]
-                result[axis]["seconds"][name].append(t[name])
-                result[axis]["mib"][name].append(memory(method, value if axis == "n" else 20, compile, width, canvas=96 if axis == "n" else value)["above"] / MIB)
+            shape = dict(width=width, depth=3, crop_size=32, canvas=96, n=20) | {axis: value}
+            t = turns(repeats, **{m: shape | dict(method=m) for m in methods})
+            for m in methods:
+                result[axis]["seconds"][m].append(t[m])
+                result[axis]["mib"][m].append(memory(m, shape["n"], width, canvas=shape["canvas"])["above"] / MIB)
     return result
 
 
 def full_parts() -> dict:
-    """What people measure: minutes."""
-    return dict(exactness=lambda: exactness(128, 10), memory=lambda: memories(128), step=lambda: whole_step(7, 128), experts=lambda: experts(9, 32, 32, "≥ 1.6") + experts(3, 128, 256, "≥ 1.6"),
-                stacked=lambda: stacked(7, 32), crops=lambda: crops(28), bytes=bytes_read, large=large, flops=lambda: flops(7, 128, 20), prints=lambda: prints(3, (1, 10)),
-                curves=lambda: curves(3, (10, 20, 50, 100, 200), (64, 128, 256, 512), 32))
+    """What people measure: a quarter of an hour."""
+    return dict(exactness=lambda: exactness(128, 10), engine=lambda: engine(5, SIZES, 20), expert_stage=lambda: expert_stage(3, 32, ((64, 4), (128, 5))), memory=lambda: memories(128),
+                experts=lambda: experts(9, 32, 32, "≥ 1.6") + experts(3, 128, 256, "≥ 1.6"), first_call=first_call, torch_compile=lambda: through_torch_compile(3, (128, 64, 5, 256), 2),
+                crops=lambda: crops(28), bytes=bytes_read, large=large, flops=lambda: flops(5, 128, 20), prints=lambda: prints(3, (1, 10)),
+                sides=lambda: crop_sides(3, (32, 48, 64, 96, 128), 32, 4), curves=lambda: curves(3, (10, 20, 50, 100), (64, 128, 256, 512), 32))
 
 
 def quick_parts() -> dict:
     """The same, so small that a test can do it."""
-    return dict(exactness=lambda: exactness(8, 2), memory=lambda: memories(8), step=lambda: whole_step(1, 8), experts=lambda: experts(1, 8, 32),
-                stacked=lambda: stacked(1, 8), crops=lambda: crops(4), bytes=bytes_read, flops=lambda: flops(1, 8, 2), prints=lambda: prints(1, (0.1,)), curves=lambda: curves(1, (2,), (), 8, ("rebuild",)))
+    tiny = {"16 px, width 8": (16, 8, 2, 24)}
+    return dict(exactness=lambda: exactness(8, 2), engine=lambda: engine(1, tiny, 2), expert_stage=lambda: expert_stage(1, 4, ((16, 2),)), memory=lambda: memories(8), experts=lambda: experts(1, 8, 32),
+                first_call=first_call, crops=lambda: crops(4), bytes=bytes_read, flops=lambda: flops(1, 8, 2), prints=lambda: prints(1, (0.1,)),
+                sides=lambda: crop_sides(1, (16,), 4, 1), curves=lambda: curves(1, (2,), (), 8, ("rebuild",)))
+
+
+PLOTS = ("sides", "curves")   # parts that are no rows of the table
 
 
 def main() -> None:
     """Run all, print a table, write runs/bench.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes, seconds: for tests")
-    parser.add_argument("--only", help="one part of the table again; the others stay as they are in the file")
+    parser.add_argument("--only", help="one part of the table, or several with commas, again; the others stay as they are in the file")
     parser.add_argument("--out", type=Path, default=RUNS / "bench.json", help="where to write (default: %(default)s)")
-    parser.add_argument("--memory", help=argparse.SUPPRESS)
+    for hidden in ("--memory", "--serve"): parser.add_argument(hidden, help=argparse.SUPPRESS)
+    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
     a = parser.parse_args()
+    if a.serve: return serve(a.serve)
     if a.memory: return measure_memory(**json.loads(a.memory))
     parts = quick_parts() if a.quick else full_parts()
-    if a.only and a.only not in parts: parser.error(f"--only {a.only!r} is not known: use one of {', '.join(parts)}")
-    result = json.loads(a.out.read_text()) if a.only else dict(parts={})
+    only = a.only.split(",") if a.only else list(parts)
+    if unknown := [name for name in only if name not in parts]: parser.error(f"--only {unknown[0]!r} is not known: use one of {', '.join(parts)}")
+    result = json.loads(a.out.read_text()) if a.only and a.out.exists() else dict(parts={})
     result |= dict(machine=platform.machine(), device=str(find_device()), threads=torch.get_num_threads(), torch=torch.__version__, quick=a.quick)
     print(f"{result['machine']}, {result['device']}, {result['threads']} threads, torch {result['torch']}")
-    for name in [a.only] if a.only else parts:
+    for name in only:
         measured = result["parts"][name] = parts[name]()
-        for r in [] if name == "curves" else measured: print(f"{r['figure']:82} {r['value']:10.3g} {r['unit']:9} {r['bar']}", flush=True)
+        for r in [] if name in PLOTS else measured: print(f"{r['figure']:110} {r['value']:10.3g} {r['unit']:9} {r['bar']}", flush=True)
         write_json(a.out, result)   # what has been measured is not lost
 
 

@@ -10,13 +10,13 @@ import ctypes
 import os
 import platform
 
-# %% ../nbs/00a_process.ipynb #5f316865
+# %% ../nbs/00a_process.ipynb #0268ceb1
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4   # from malloc.h of the GNU C library
 KEPT = 2**29                              # bytes at the end of the heap that are not given back
 
 def keep_memory() -> bool:   # whether the library was told
     "Let the GNU C library reuse large blocks instead of returning each to the kernel (mallopt(3)); does nothing where there is another library, or where the user chose"
-    chosen = any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "") or "LD_PRELOAD" in os.environ
+    chosen = os.environ.get("WEARABLE_IMAGENET_KEEP_MEMORY") == "off" or any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "") or "LD_PRELOAD" in os.environ
     if chosen or platform.libc_ver()[0] != "glibc": return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, KEPT))

@@ -315,8 +315,10 @@ def draw_trail(ax, result: dict, expert: int, epoch: int, expert_epochs: int):
     ax.set_title(f"{result['share']:.0%} of expert {expert}'s way lies in this plane", fontsize=9)
 
 def draw_epochs(ax, curves: torch.Tensor, expert: int, epoch: int, **labels):
-    "One curve an expert, with the chosen epoch of the chosen expert"
-    for i, curve in enumerate(curves): ax.plot(curve, color="C0" if i == expert else "0.7", lw=2 if i == expert else 1, zorder=2 if i == expert else 1)
+    "One curve an expert, through the epochs that have a number, with the chosen epoch of the chosen expert"
+    for i, curve in enumerate(curves):
+        at = curve.isfinite().nonzero()[:, 0]
+        ax.plot(at, curve[at], ".-", color="C0" if i == expert else "0.7", lw=2 if i == expert else 1, zorder=2 if i == expert else 1)
     ax.axvline(epoch, color="C2", lw=0.8)
     if epoch < curves.shape[1]: ax.plot(epoch, curves[expert, epoch], "o", color="C2", ms=8, zorder=3)
     ax.set(ylim=(0, None), **labels); ax.grid(alpha=0.3)
@@ -348,8 +350,9 @@ class TrailExplorer(Explorer):
         return fig
 
     def caption(self, result, epoch, expert, expert_epochs) -> str:
-        far, end = result["distances"][expert], epoch + expert_epochs
-        return (f"Expert {expert}, epoch t = {epoch}: accuracy {result['accuracies'][expert, epoch]:.1%} on the test images; M = {expert_epochs}: " +
+        far, end, accuracy = result["distances"][expert], epoch + expert_epochs, result["accuracies"][expert, epoch]
+        told = f"accuracy {accuracy:.1%} on the test images" if accuracy.isfinite() else "not tested at this epoch"
+        return (f"Expert {expert}, epoch t = {epoch}: {told}; M = {expert_epochs}: " +
                 (f"‖θ*_{epoch} − θ*_{end}‖ = {far[epoch]:.3f}" if epoch < len(far) else f"epoch {end} is past the last one that is stored, {self.buffer.epochs}"))
 
 # %% ../nbs/09_widgets.ipynb #65124e38
