@@ -133,7 +133,9 @@ def test_odd_folders(pets):
     noise(pets/'.git'/'x.png'), noise(pets/'cat'/'._0.png')
     (pets/'README.txt').write_text('beside the classes')
     data = wd.load_data(f'folder:{pets}', 32)
-    assert data.classes == ['cat', 'dog'] and len(data.train) + len(data.test) == 13 and not data.skipped
+    assert data.classes == ['cat', 'dog'] and len(data.train) + len(data.test) == 13
+    assert data.skipped == ['cat/loop: a link to a folder, which is not followed', 'README.txt: in no class folder']
+    assert data.notes == [f'{name}: {wd.LEFT}' for name in ('cat/._0.png', '.git')]
 
 
 @pytest.mark.parametrize('name', ['été Ñandú', '写真', 'two\nlines', '$(touch x); \'"', ' spaced ', '-rf', '#hash:colon'])
@@ -180,7 +182,7 @@ def test_only_the_folders_of_the_subset_are_looked_into(tmp_path, monkeypatch):
     for part in ('train', 'val'):
         for w in wnids + ['n01440764', 'n02102040']: noise(tmp_path/'ilsvrc'/part/w/f'{w}_1.JPEG')
     walked, walk = [], os.walk
-    monkeypatch.setattr(os, 'walk', lambda top: walked.append(Path(top).name) or walk(top))
+    monkeypatch.setattr(os, 'walk', lambda top, *rest, **how: walked.append(Path(top).name) or walk(top, *rest, **how))
     data = wd.load_data(f'imagefruit:{tmp_path}/ilsvrc', 128)          # 40 px: ImageNet's small images are enlarged
     assert sorted(walked) == sorted(wnids * 2) and data.size == 128
     assert data.classes == [name for _, name in wd.SUBSETS['imagefruit']]
