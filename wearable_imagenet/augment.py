@@ -93,8 +93,8 @@ ALL_FAMILIES = "color_crop_cutout_flip_scale_rotate"
 
 def _amounts(family, batch, size, rng):
     "Random amounts of one family for `batch` images of `size` = (H, W)"
-    u = torch.rand(batch, 3, generator=rng)
-    sides = torch.tensor(size)
+    u = torch.rand(batch, 3, generator=rng, dtype=torch.float32, device="cpu")
+    sides = torch.tensor(size, dtype=torch.float32, device="cpu")
     if family == "color": return torch.stack([u[:, 0] - 0.5, u[:, 1] * 2, u[:, 2] + 0.5], 1)
     if family == "crop": return ((u[:, :2] * 2 - 1) * (sides // 8 + 0.5)).round().clamp(-(sides // 8), sides // 8)
     if family == "cutout": return (u[:, :2] * (sides + 1)).floor()
@@ -114,7 +114,7 @@ def draw_augmentation(
     names = families.split("_")
     if unknown := set(names) - set(FAMILIES) - {"none"}:
         raise UserError(f"augment has no family {', '.join(sorted(unknown))}: use names out of {ALL_FAMILIES}, or none")
-    family = names[int(torch.randint(len(names), (), generator=rng))]
+    family = names[int(torch.randint(len(names), (), generator=rng, device="cpu"))]
     return Augmentation(family, _amounts(family, batch, size, rng))
 
 def augment(

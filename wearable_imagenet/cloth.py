@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageCms
 from tqdm.auto import tqdm
 
-from .data import UserError, write_file
+from .data import Picture, UserError, own_style, write_file
 from .distill import Textures
 from .repeat import parse_repeat, period, plane_to_canvas, tile
 from .textures import Seam, colours, measure_seams, resize_tile, worst_verdict
@@ -82,7 +82,7 @@ def with_inks(
 ) -> torch.Tensor:           # (3, H, W), 0 … 1
     "Three channels: colours as they are, gray between two inks"
     if inks and len(x) != 1: raise UserError("inks are for textures of gray images, and these have colours: leave inks out")
-    dark, light = (torch.tensor(ink).view(3, 1, 1) for ink in parse_inks(inks or "#000000,#ffffff"))
+    dark, light = (torch.tensor(ink, dtype=torch.float32, device="cpu").view(3, 1, 1) for ink in parse_inks(inks or "#000000,#ffffff"))
     return dark + x * (light - dark) if inks else x.expand(3, -1, -1)
 
 # %% ../nbs/08b_cloth.ipynb #ad7bb17c
@@ -107,9 +107,9 @@ def strips(
     wide = cloth.tile[1] if r.across == "edge" else min(W, period(cloth.tile, cloth.repeat)[1])
     rows = rows or max(1, 2**22 // W)
     for top in range(0, H, rows):
-        y = torch.arange(top, min(H, top + rows))[:, None]
+        y = torch.arange(top, min(H, top + rows), device="cpu")[:, None]
         if r.down == "edge": y = y % cloth.tile[0]
-        row, col = plane_to_canvas(y, torch.arange(wide), cloth.tile, cloth.repeat)
+        row, col = plane_to_canvas(y, torch.arange(wide, device="cpu"), cloth.tile, cloth.repeat)
         yield np.tile(tile[row, col].numpy(), (1, -(-W // wide), 1))[:, :W]
 
 # %% ../nbs/08b_cloth.ipynb #f7642c30
@@ -299,9 +299,10 @@ def draw_words(ax, facts: dict[str, str], seams: list[Seam], share: float, cloth
         ax.text(left, bottom + 0.26 * k, s.verdict, fontsize=10, weight="bold", color="w", va="center", bbox=box)
         ax.text(left + 0.6, bottom + 0.26 * k, f"seam {s.name}: {said}", fontsize=9, va="center")
     small = f"Seam ratio and kink: up to 1.10 passes, above 1.25 fails. {share:.1%} of the pixels clipped.\nRights: {facts['Copyright']}."
-    ax.text(left, bottom + 0.66, small, fontsize=7, color="0.35", va="center", linespacing=1.5)
+    ax.text(left, bottom + 0.66, small, fontsize=7, color="0.35", va="center", linespacing=1.5, parse_math=False)
 
 # %% ../nbs/08b_cloth.ipynb #9fee364e
+@own_style()
 def draw_proof(
     t: Textures,              # the textures
     index: int,               # which canvas
@@ -313,7 +314,7 @@ def draw_proof(
     made, share, seams = print_tile(t, index, cloth, tone, inks)
     w, h = (2 * round(side * cloth.dpi / 2) for side in PAGE)
     left, top, width, height = (round(v * cloth.dpi) for v in WINDOW)
-    fig = Figure(figsize=(w / cloth.dpi, h / cloth.dpi), dpi=cloth.dpi, facecolor="w")
+    fig = Picture(figsize=(w / cloth.dpi, h / cloth.dpi), dpi=cloth.dpi, facecolor="w")
     ax = fig.add_axes((0, 0, 1, 1)); ax.set(xlim=(0, w / cloth.dpi), ylim=(h / cloth.dpi, 0)); ax.set_axis_off()
     window = dataclasses.replace(cloth, sheet=(height, width))
     fig.figimage(np.concatenate(list(strips(made, window))), left, h - top - height)   # pixel for pixel

@@ -117,7 +117,7 @@ def draw_offsets(
     for axis, edge in enumerate((r.down, r.across)):
         if edge == "edge": high[axis] = size[axis] - window[axis] + 1
     if min(high) < 1: raise UserError(f"a window of {window[0]}x{window[1]} does not fit into a {repeat} of {size[0]}x{size[1]}")
-    return (torch.rand(batch, 2, generator=rng, dtype=torch.float64) * torch.tensor(high)).long()
+    return (torch.rand(batch, 2, generator=rng, dtype=torch.float64, device="cpu") * torch.tensor(high, device="cpu")).long()
 
 # %% ../nbs/03_repeat.ipynb #f54b6257
 def tile(
@@ -130,4 +130,4 @@ def tile(
     if canvases.ndim == 3: return tile(canvases[None], rows, cols, repeat)[0]
     (H, W), r = canvases.shape[2:], parse_repeat(repeat)
     size = H * (1 if r.down == "edge" else rows), W * (1 if r.across == "edge" else cols)
-    return crop(canvases, torch.zeros(len(canvases), 2, dtype=torch.long), size, repeat)
+    return crop(canvases, torch.zeros(len(canvases), 2, dtype=torch.long, device="cpu"), size, repeat)

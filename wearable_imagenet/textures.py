@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
-from .data import UserError, write_file
+from .data import Picture, UserError, own_style, write_file
 from .distill import Textures, draw_losses
 from .experts import load_tensors
 from .models import Network
@@ -57,6 +57,7 @@ def to_image(
     return Image.fromarray((x * 255).round().byte().permute(1, 2, 0).numpy())
 
 # %% ../nbs/08_textures.ipynb #8d7533a4
+@own_style()
 def draw_tilings(
     t: Textures,        # the textures
     tiles: int = 3,     # tiles in each direction
@@ -67,9 +68,9 @@ def draw_tilings(
     "Every canvas `tiles` × `tiles`, with its class"
     H, W = t.canvases.shape[2:]
     rows, columns = -(-len(t.y) // columns), min(columns, len(t.y))
-    fig = Figure(figsize=(columns * inches, rows * (0.97 * inches * H / W + 0.24) + (0.3 if title else 0)), dpi=100, layout="constrained")
+    fig = Picture(figsize=(columns * inches, rows * (0.97 * inches * H / W + 0.24) + (0.3 if title else 0)), dpi=100, layout="constrained")
     fig.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.01, hspace=0.01)
-    if title: fig.suptitle(title, fontsize=12)
+    if title: fig.suptitle(title, fontsize=12, parse_math=False)
     axes = list(fig.subplots(rows, columns, squeeze=False).flat)
     for ax in axes: ax.set_axis_off()
     for ax, x, y in zip(axes, to_rgb(t), t.y):
@@ -86,7 +87,7 @@ def plane_lines(
 ) -> torch.Tensor:         # (C, pixels of a line, lines of the tile + 2·margin)
     "The rows or columns of a tile, and some of its neighbours'"
     size = image.shape[1:]
-    across, along = torch.arange(size[1 - axis])[:, None], torch.arange(-margin, size[axis] + margin)
+    across, along = torch.arange(size[1 - axis], device="cpu")[:, None], torch.arange(-margin, size[axis] + margin, device="cpu")
     y, x = plane_to_canvas(along, across, size, repeat) if axis == 0 else plane_to_canvas(across, along, size, repeat)
     return image[:, y, x]
 
@@ -102,7 +103,7 @@ def neighbour_steps(
     half, n = max(0, int(pixel - 1) // 2), image.shape[1 + axis]
     d = plane_lines(image, axis, repeat, half + order).diff(n=order).abs().mean((0, 1))
     if order == 2: d = torch.maximum(d[:-1], d[1:])             # now both orders have one value for each line
-    lines = (torch.arange(1, round(n / pixel) + 1) * pixel).round().long().clamp(max=n)
+    lines = (torch.arange(1, round(n / pixel) + 1, dtype=torch.float32, device="cpu") * pixel).round().long().clamp(max=n)
     return sum(d[lines + shift] for shift in range(2 * half + 1))
 
 # %% ../nbs/08_textures.ipynb #a69cd333
@@ -178,6 +179,7 @@ def worst_verdict(
     return max((s.verdict for s in seams), key=("pass", "warn", "fail").index)
 
 # %% ../nbs/08_textures.ipynb #180ba284
+@own_style()
 def draw_worst_line(
     image: torch.Tensor,   # (3, H, W), 0 … 1
     repeat: str = "grid",  # how the tile repeats
@@ -186,7 +188,7 @@ def draw_worst_line(
     "The tiling with the line that stands out most on each axis, and all steps"
     plane, (H, W) = tile(image, 2, 2, repeat), image.shape[1:]
     rows, cols = plane.shape[1:]
-    fig = Figure(figsize=(4.6, 4.2 * rows / cols + 1.0), dpi=100, layout="constrained")
+    fig = Picture(figsize=(4.6, 4.2 * rows / cols + 1.0), dpi=100, layout="constrained")
     grid = fig.add_gridspec(2, 2, width_ratios=(4, 1), height_ratios=(1, 4 * rows / cols))   # steps above and to the right
     main = fig.add_subplot(grid[1, 0])
     main.imshow(plane.permute(1, 2, 0).numpy(), interpolation="antialiased", aspect="auto")
@@ -195,7 +197,7 @@ def draw_worst_line(
     for seam in measure_seams(image, repeat):
         draw_steps_along(fig.add_subplot(grid[0, 0] if seam.axis else grid[1, 1]), main, neighbour_steps(image, seam.axis, repeat), seam)
         said.append(f"{seam.name}: {seam.verdict}, seam ratio {seam.ratio:.2f}, worst line {seam.worst_ratio:.2f}")
-    fig.suptitle("\n".join([title] * bool(title) + said), fontsize=9)
+    fig.suptitle("\n".join([title] * bool(title) + said), fontsize=9, parse_math=False)
     return fig
 
 # %% ../nbs/08_textures.ipynb #71ab2ac0
@@ -218,8 +220,8 @@ def window_offsets(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # (k, 2) offsets, (k,) whether that window crosses a border
     "The windows that begin in one tile"
     ends = [n if joins(axis, repeat) else n - side + 1 for axis, n in enumerate(size)]
-    at = torch.cartesian_prod(*(torch.arange(0, end, stride) for end in ends))
-    rows, cols = (at[:, axis, None] + torch.arange(side) for axis in (0, 1))
+    at = torch.cartesian_prod(*(torch.arange(0, end, stride, device="cpu") for end in ends))
+    rows, cols = (at[:, axis, None] + torch.arange(side, device="cpu") for axis in (0, 1))
     y, x = plane_to_canvas(rows[:, :, None], cols[:, None], size, repeat)
     return at, ((y != rows[:, :, None]) | (x != cols[:, None])).flatten(1).any(1)
 
@@ -250,7 +252,7 @@ def crop_consistency(
     at, crosses = window_offsets(t.canvases.shape[2:], side, repeat, stride)
     if len(t.y) < 2 or crosses.all() or not crosses.any():
         raise UserError(f"consistency needs two canvases or more, with crops inside and across the border; these are {len(t.y)} with {int((~crosses).sum())} and {int(crosses.sum())}")
-    chance, right = torch.zeros(2, len(t.y), len(at))
+    chance, right = torch.zeros(2, len(t.y), len(at), dtype=torch.float32, device="cpu")
     for k, (canvas, y) in enumerate(zip(t.canvases, t.y)):
         crops = crop(canvas[None], at, (side, side), repeat, which=torch.zeros(len(at), dtype=torch.long))
         logits = [torch.cat([net(theta, x) for x in crops.split(500)]) for theta in thetas]
@@ -269,7 +271,7 @@ def surround(
 ) -> torch.Tensor:           # (C, H + 2·pad, W + 2·pad)
     "A tile with what lies around it on the plane"
     H, W = image.shape[1:]
-    y, x = plane_to_canvas(torch.arange(-pad, H + pad)[:, None], torch.arange(-pad, W + pad), (H, W), repeat)
+    y, x = plane_to_canvas(torch.arange(-pad, H + pad, device="cpu")[:, None], torch.arange(-pad, W + pad, device="cpu"), (H, W), repeat)
     return image[:, y, x]
 
 # %% ../nbs/08_textures.ipynb #43cc8d73
@@ -395,7 +397,7 @@ def method_offsets(
 ) -> torch.Tensor:           # (4, 2)
     "Four crops: inside, across the right edge, across the lower edge, across the corner"
     (H, W), half = size, side // 2
-    return torch.tensor([[(H - side) // 3, (W - side) // 4], [(H - side) // 6, W - half], [H - half, (W - side) // 3], [H - side // 3, W - side // 4]])
+    return torch.tensor([[(H - side) // 3, (W - side) // 4], [(H - side) // 6, W - half], [H - half, (W - side) // 3], [H - side // 3, W - side // 4]], device="cpu")
 
 def mark_window(ax, covered: torch.Tensor, colour: str):
     "Tint and outline the pixels of a canvas that a crop covers"
@@ -405,6 +407,7 @@ def mark_window(ax, covered: torch.Tensor, colour: str):
     if not covered.all(): ax.contour(covered.float().numpy(), [0.5], colors=[colour], linewidths=2.5)
 
 # %% ../nbs/08_textures.ipynb #3b2e2000
+@own_style()
 def draw_method(
     t: Textures,       # the textures
     index: int,        # which canvas
@@ -414,13 +417,13 @@ def draw_method(
     image, at = to_rgb(t)[index], method_offsets(t.canvases.shape[2:], t.settings.crop_size)
     if not joins(0, repeat): at[:, 0] = at[:, 0].clamp(max=H - side)
     if not joins(1, repeat): at[:, 1] = at[:, 1].clamp(max=W - side)
-    fig = Figure(figsize=(3.8 * W / H + 3.9, 4.0), dpi=100, layout="constrained")
+    fig = Picture(figsize=(3.8 * W / H + 3.9, 4.0), dpi=100, layout="constrained")
     grid = fig.add_gridspec(2, 3, width_ratios=[2 * W / H, 1, 1])
     ax = fig.add_subplot(grid[:, 0])
     ax.imshow(image.permute(1, 2, 0).numpy())
     for k, offset in enumerate(at):
-        y, x = plane_to_canvas(offset[0] + torch.arange(side)[:, None], offset[1] + torch.arange(side), (H, W), repeat)
-        covered = torch.zeros(H, W, dtype=torch.bool)
+        y, x = plane_to_canvas(offset[0] + torch.arange(side, device="cpu")[:, None], offset[1] + torch.arange(side, device="cpu"), (H, W), repeat)
+        covered = torch.zeros(H, W, dtype=torch.bool, device="cpu")
         covered[y, x] = True
         mark_window(ax, covered, f"C{k}")
         small = fig.add_subplot(grid[k // 2, 1 + k % 2])

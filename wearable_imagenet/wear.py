@@ -18,7 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
-from .data import UserError, generator
+from .data import Picture, UserError, generator, own_style
 from .distill import Textures
 from .repeat import check_repeat, parse_repeat, plane_to_canvas
 from .textures import enlarge_tile, to_rgb
@@ -121,7 +121,7 @@ class Ripples(NamedTuple):
 
     def rise(self, x, y):
         "Height at places, inches"
-        turn, length, phase = 2 * np.pi * torch.rand(3, 10, generator=generator(self.seed, "ripples")).numpy()
+        turn, length, phase = 2 * np.pi * torch.rand(3, 10, generator=generator(self.seed, "ripples"), dtype=torch.float32, device="cpu").numpy()
         k = 2 * np.pi / (self.length * (0.6 + length / (2 * np.pi)))
         return (self.height * sum(np.sin(k[i] * (x * np.cos(turn[i]) + y * np.sin(turn[i])) + phase[i]) for i in range(10)) / 10 ** 0.5).astype(np.float32)
 
@@ -273,8 +273,8 @@ def soften(
 ) -> torch.Tensor:          # (3, H, W)
     "A Gaussian blur through the repeat: the tile from afar"
     (H, W), r = image.shape[1:], int(3 * sigma) + 1
-    y, x = plane_to_canvas(torch.arange(-r, H + r)[:, None], torch.arange(-r, W + r), (H, W), repeat)
-    away = lambda n: torch.arange(n)[:, None] + r - torch.arange(n + 2 * r)   # pixels from one of the tile to one of the plane
+    y, x = plane_to_canvas(torch.arange(-r, H + r, device="cpu")[:, None], torch.arange(-r, W + r, device="cpu"), (H, W), repeat)
+    away = lambda n: torch.arange(n, dtype=torch.float32, device="cpu")[:, None] + r - torch.arange(n + 2 * r, device="cpu")   # pixels from one of the tile to one of the plane
     weights = lambda n: torch.softmax((-0.5 * (away(n) / sigma) ** 2).masked_fill(away(n).abs() > r, -torch.inf), 1)
     return weights(H) @ image[:, y, x].float() @ weights(W).T
 
@@ -425,7 +425,7 @@ def fringe(
 ) -> Panel:
     "Threads at the end of a scarf"
     n, end, ahead = int(width / 0.2), line[-1], (line[-1] - line[-2]) / np.hypot(*(line[-1] - line[-2]))
-    across, sway = np.array([-ahead[1], ahead[0]]), torch.rand(n, 3, generator=generator(seed, "fringe")).numpy() - 0.5
+    across, sway = np.array([-ahead[1], ahead[0]]), torch.rand(n, 3, generator=generator(seed, "fringe"), dtype=torch.float32, device="cpu").numpy() - 0.5
     points = []
     for i in range(n):
         left, right = (end + across * (width * (i + e) / n - width / 2) for e in (0.06, 0.94))
@@ -531,6 +531,7 @@ def wear(
     return Image.fromarray((mean * 255).round().clip(0, 255).astype(np.uint8))
 
 # %% ../nbs/08c_wear.ipynb #a5854fa2
+@own_style()
 def draw_wardrobe(
     t: Textures,            # the textures
     index: int,             # which canvas
@@ -539,9 +540,9 @@ def draw_wardrobe(
 ) -> Figure:
     "Every garment of one class"
     worn = {name: wear(to_rgb(t)[index], t.settings.repeat, name, inches, height) for name in GARMENTS}
-    fig = Figure(figsize=(sum(im.width for im in worn.values()) / 100 + 0.2, height / 100 + 0.6), dpi=100, layout="constrained")
+    fig = Picture(figsize=(sum(im.width for im in worn.values()) / 100 + 0.2, height / 100 + 0.6), dpi=100, layout="constrained")
     fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.005)
-    fig.suptitle(f"{t.classes[t.y[index]]}, one repeat {inches:g} inches wide", fontsize=12)
+    fig.suptitle(f"{t.classes[t.y[index]]}, one repeat {inches:g} inches wide", fontsize=12, parse_math=False)
     for ax, (name, im) in zip(fig.subplots(1, len(worn), width_ratios=[im.width for im in worn.values()]), worn.items()):
         ax.imshow(im); ax.set_axis_off()
         ax.set_title(name, fontsize=10, pad=3)
