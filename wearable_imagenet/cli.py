@@ -4,24 +4,25 @@
 
 # %% auto #0
 __all__ = ['read_settings', 'find_settings', 'timed', 'find_data', 'run_experts', 'run_distill', 'run_evaluate', 'make_report',
-           'command_stage', 'run_demo', 'command_tile', 'tile_inches', 'sheet_inches', 'wanted_canvases', 'print_files',
-           'command_print', 'add_stage', 'add_view', 'known_repeat', 'add_print', 'command_gallery', 'add_gallery',
-           'make_parser', 'main']
+           'say_data', 'command_stage', 'run_demo', 'command_tile', 'tile_inches', 'sheet_inches', 'wanted_canvases',
+           'print_files', 'command_print', 'add_stage', 'add_view', 'known_repeat', 'add_print', 'command_gallery',
+           'add_gallery', 'make_parser', 'Listener', 'say_disk', 'run_command', 'main']
 
 # %% ../nbs/10_cli.ipynb #4ecf7e64
 import argparse
+import errno
 import re
 import sys
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from .data import Dataset, UserError, hold_out, load_data, read_json, write_json
+from .data import Dataset, UserError, clean_path, hold_out, load_data, printable, read_json, say_files, say_repeated, write_json
 from .distill import PRESETS, DistillSettings, Textures, distill, make_settings, open_run, package_version, settings_network
 from .evaluate import draw_accuracy, evaluate
 from .experts import TrajectoryBuffer, load_tensors, train_experts
@@ -37,7 +38,7 @@ def read_settings(
 ) -> dict:        # names and values, not yet checked
     "Settings from a file"
     try: given = read_json(path)
-    except (OSError, ValueError) as e: raise UserError(f"settings {path} cannot be read: {e}") from None
+    except OSError as e: raise UserError(f"settings {path} cannot be read: {e.strerror}") from None
     given = given.get("settings", given) if isinstance(given, dict) else given
     if not isinstance(given, dict): raise UserError(f"settings {path} must hold an object of names and values")
     return given
@@ -111,6 +112,15 @@ def make_report(run: Path, result: dict) -> dict:
         seconds=read_json(run / "seconds.json"), versions=read_json(run / "run.json")["versions"],
     )
 
+# %% ../nbs/10_cli.ipynb #620e9e00
+def say_data(
+    data: Dataset,   # that was read
+) -> list[str]:      # one line for each reason
+    "What to tell about the files of a data set"
+    lines = [f"skipped {line}" for line in say_files(data.skipped)] + [f"note: {line}" for line in say_files(data.notes)]
+    if data.skipped: lines.insert(0, f"{len(data.skipped)} of {len(data.skipped) + len(data.train) + len(data.test)} files are not used")
+    return lines + [f"note: {line}" for line in [say_repeated(data)] if line]
+
 # %% ../nbs/10_cli.ipynb #4062eaba
 def command_stage(stage):
     "A subcommand that opens a run and works on it"
@@ -119,7 +129,7 @@ def command_stage(stage):
         s = find_settings(a.run, a.preset, a.settings, a.data, a.set)
         with use_precision(s.expert_precision, find_device(s.device)): pass   # refuses what this machine does not have
         data = find_data(s, partial(tqdm, leave=False))
-        for name in data.skipped: print(f"skipped {name}", file=sys.stderr)
+        for line in say_data(data): print(line, file=sys.stderr)
         stage(open_run(a.run, s, data), s, data, partial(tqdm, mininterval=0.5, dynamic_ncols=True))
     return command
 
@@ -169,6 +179,7 @@ def wanted_canvases(
     name: str,     # a class, or all
 ) -> list[int]:
     "The canvases of one class or of all"
+    name = printable(name)   # as class names are
     if name != "all" and name not in t.classes: raise UserError(f"--class {name!r} is not in this run: use all, or one of {', '.join(t.classes)}")
     return [i for i, y in enumerate(t.y) if name in ("all", t.classes[y])]
 
@@ -200,18 +211,18 @@ def command_print(a):
 def add_stage(sub, name, stage, default_run, text):
     "A parser for a subcommand that works on a run"
     p = sub.add_parser(name, help=text, description=text + ". Stop it with Ctrl-C; the same command goes on where it stopped.")
-    p.add_argument("--run", type=Path, default=Path(default_run), help="the run's folder (default: %(default)s)")
+    p.add_argument("--run", type=clean_path, default=Path(default_run), help="the run's folder (default: %(default)s)")
     p.add_argument("--preset", choices=list(PRESETS), help="settings to start from (default: the run's own, or materials)")
     p.add_argument("--data", help="materials, folder:PATH, tiny-imagenet:PATH, imagesquawk:PATH, imagefruit:PATH, …, fashion-mnist:PATH, cifar10:PATH")
-    p.add_argument("--settings", type=Path, metavar="FILE", help="JSON with settings, such as another run's run.json")
+    p.add_argument("--settings", type=clean_path, metavar="FILE", help="JSON with settings, such as another run's run.json")
     p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting; may be given often")
     p.set_defaults(command=command_stage(stage))
 
 def add_view(sub, name, command, text):
     "A parser for a subcommand that looks at finished textures"
     p = sub.add_parser(name, help=text, description=text + ".")
-    p.add_argument("--run", type=Path, default=Path("runs/demo"), help="the run's folder (default: %(default)s)")
-    p.add_argument("--out", type=Path, help="where to write")
+    p.add_argument("--run", type=clean_path, default=Path("runs/demo"), help="the run's folder (default: %(default)s)")
+    p.add_argument("--out", type=clean_path, help="where to write")
     p.set_defaults(command=command)
     return p
 
@@ -249,8 +260,8 @@ def add_gallery(sub):
     "The parser of `gallery`"
     text = "Write one HTML page with every texture of a run: tiled, worn, with its figures, offline and on a phone"
     p = sub.add_parser("gallery", help=text, description=text + ".")
-    p.add_argument("run", nargs="?", type=Path, default=Path("runs/demo"), help="the run's folder (default: %(default)s)")
-    p.add_argument("--out", type=Path, help="where to write (default: gallery.html in the run's folder)")
+    p.add_argument("run", nargs="?", type=clean_path, default=Path("runs/demo"), help="the run's folder (default: %(default)s)")
+    p.add_argument("--out", type=clean_path, help="where to write (default: gallery.html in the run's folder)")
     p.add_argument("--inches", type=float, default=4.0, help="width of one tile on the garments (default: %(default)s)")
     p.set_defaults(command=command_gallery)
 
@@ -271,11 +282,44 @@ def make_parser() -> argparse.ArgumentParser:
     add_gallery(sub)
     return parser
 
-# %% ../nbs/10_cli.ipynb #05b803e4
-def main(
-    arguments: list[str] | None = None,   # None takes them from the command line
-) -> int:                                 # exit status
-    "The command `wearable-imagenet`"
+# %% ../nbs/10_cli.ipynb #fcf90a9d
+_PLAIN = str.maketrans({"→": "->", "×": "x", "±": "+-", "…": "...", "–": "-", "−": "-", "α": "lr", "‖": "|"})
+
+class Listener:
+    "A stream that writing to never fails"
+    def __init__(self, stream): self.stream = open(os.devnull, "w", encoding="utf-8") if stream is None else stream
+    def __getattr__(self, name): return getattr(self.stream, name)
+
+    def write(self, text: str):
+        encoding = getattr(self.stream, "encoding", None) or "utf-8"
+        try: text.encode(encoding)
+        except UnicodeEncodeError: text = text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
+        self.attempt(lambda: self.stream.write(text))
+        return len(text)
+
+    def flush(self): self.attempt(lambda: self.stream.flush())
+
+    def attempt(self, f):
+        "Do it, or let everything go nowhere from now on: Python itself flushes the stream at its end"
+        try: f()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError, AttributeError): os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
+            self.stream = open(os.devnull, "w", encoding="utf-8")
+
+# %% ../nbs/10_cli.ipynb #bcd3d161
+def say_disk(
+    e: OSError,   # what the system said
+) -> str:
+    "What a disk refused, in one line"
+    helps = {errno.ENOSPC: "make room, and the same command goes on", errno.EDQUOT: "make room, and the same command goes on",
+             errno.EROFS: "write elsewhere, with --run or --out", errno.EACCES: "change its permissions, or write elsewhere, with --run or --out"}
+    return " ".join(f"{e.filename or 'a file'}: {e.strerror or e}".split()) + (f"; {helps[e.errno]}" if e.errno in helps else "")
+
+# %% ../nbs/10_cli.ipynb #f4481f48
+def run_command(
+    arguments: list[str] | None,   # None takes them from the command line
+) -> int:                          # exit status
+    "Read the command line and do what it says"
     a, told = make_parser().parse_args(arguments), set()
     def tell(message, *_):   # once, in one line, above the progress bar
         if str(message) not in told: tqdm.write(f"wearable-imagenet: {message}", file=sys.stderr)
@@ -285,5 +329,15 @@ def main(
             warnings.showwarning = tell
             a.command(a)
     except UserError as e: print(f"wearable-imagenet: {e}", file=sys.stderr); return 2
+    except OSError as e: print(f"wearable-imagenet: {say_disk(e)}", file=sys.stderr); return 1
     except KeyboardInterrupt: print("\nstopped; the same command goes on from here", file=sys.stderr); return 130
     return 0
+
+# %% ../nbs/10_cli.ipynb #05b803e4
+def main(
+    arguments: list[str] | None = None,   # None takes them from the command line
+) -> int:                                 # exit status
+    "The command `wearable-imagenet`"
+    with redirect_stdout(Listener(sys.stdout)), redirect_stderr(Listener(sys.stderr)):
+        try: return run_command(arguments)
+        finally: sys.stdout.flush(), sys.stderr.flush()

@@ -30,8 +30,8 @@ from matplotlib.patches import Rectangle
 from tqdm.auto import tqdm
 
 from .augment import FAMILIES, augment, draw_augmentation
-from .data import Dataset, UserError, denormalise, draw_images, generator, load_data, read_json, write_file
-from .distill import PRESETS, DistillSettings, Textures, change_settings, distillation_step, draw_losses, finish, keep, make_settings, open_distiller, open_run
+from .data import Dataset, Picture, UserError, clean_path, denormalise, draw_images, generator, load_data, own_style, read_json, say_files, say_repeated, write_file
+from .distill import PRESETS, DistillSettings, Textures, change_settings, check_experts, distillation_step, draw_losses, finish, keep, make_settings, open_distiller, open_run
 from .evaluate import ARM_NAMES, ARMS, POOLS, draw_confusion, draw_pools, evaluate_pools, most_confused, read_confusion, real_pool, texture_source, train_on
 from .experts import TrajectoryBuffer, load_about
 from .models import accuracy, find_device, network
@@ -94,7 +94,8 @@ class Tool(widgets.VBox):
     def leave(self): "What is to be done before it is closed"
 
     def close(self):
-        "Take everything off the page"
+        "Take everything off the page; nothing, where making it failed before there was any (Python closes that, too)"
+        if "lock" not in vars(self): return super().close()
         self.leave()
         below = list(self.children)
         for child in below: below += getattr(child, "children", ()); child.close()
@@ -188,15 +189,16 @@ def look_through(
 ) -> dict:
     "What a student sees through one window, and where on the canvas that lies"
     s, side = t.settings, (t.settings.crop_size,) * 2
-    y, x = plane_to_canvas(row + torch.arange(side[0])[:, None], column + torch.arange(side[1]), s.canvas_size, s.repeat)
-    covered = torch.zeros(s.canvas_size, dtype=torch.bool)
+    y, x = plane_to_canvas(row + torch.arange(side[0], device="cpu")[:, None], column + torch.arange(side[1], device="cpu"), s.canvas_size, s.repeat)
+    covered = torch.zeros(s.canvas_size, dtype=torch.bool, device="cpu")
     covered[y, x] = True
     plan = draw_augmentation(1, side, generator(0, "one crop", 6), family)   # one draw for all, in which every family is easy to see
-    cut = crop(t.canvases[canvas][None], torch.tensor([[row, column]]), side, s.repeat)
+    cut = crop(t.canvases[canvas][None], torch.tensor([[row, column]], device="cpu"), side, s.repeat)
     return dict(crop=cut[0], augmented=augment(cut, plan)[0], covered=covered, corner=(y[0, 0].item(), x[0, 0].item()),
                 crosses=(len(y.diff(dim=0).unique()) > 1, len(x.diff(dim=1).unique()) > 1))   # top and bottom, left and right
 
 # %% ../nbs/09_widgets.ipynb #622b1b4c
+@own_style()
 def draw_crop(
     t: Textures,     # the textures
     result: dict,    # from `look_through`
@@ -207,7 +209,7 @@ def draw_crop(
 ) -> Figure:
     "One window: on the canvas, by itself, augmented, and on the plane"
     (H, W), side, image = t.settings.canvas_size, t.settings.crop_size, to_rgb(t)[canvas]
-    fig = Figure(figsize=(8.9, 3.75), dpi=90)
+    fig = Picture(figsize=(8.9, 3.75), dpi=90)
     axes = place_axes(fig, (0.1, 0.1, 3.4, 3.4), (3.62, 1.95, 1.55, 1.55), (3.62, 0.1, 1.55, 1.55), (5.29, 0.1, 3.4, 3.4))
     outside = image * 0.45 + 0.55
     colours = lambda x: denormalise(x, t.mean, t.std).expand(3, -1, -1)
@@ -215,7 +217,7 @@ def draw_crop(
     titles = [f"canvas of {canvas_names(t)[canvas]}, {H}×{W}", f"crop, {side}×{side}", rf"$\mathcal{{A}}$: {family}", "the plane, 3×3 tiles"]
     for ax, picture, title in zip(axes, pictures, titles):
         ax.imshow(picture.permute(1, 2, 0).numpy(), interpolation="antialiased")
-        ax.set(xticks=[], yticks=[]); ax.set_title(title, fontsize=9, pad=4)
+        ax.set(xticks=[], yticks=[]); ax.set_title(title, fontsize=9, pad=4, parse_math=ax is axes[2])   # a name may hold a $
     if not result["covered"].all(): axes[0].contour(result["covered"].float().numpy(), [0.5], colors="C1", linewidths=2)
     axes[3].add_patch(Rectangle((-0.5, -0.5), W, H, fill=False, edgecolor="k", lw=2))
     axes[3].add_patch(Rectangle((column - 0.5, row - 0.5), side, side, fill=False, edgecolor="C1", lw=2))
@@ -246,17 +248,18 @@ class CropExplorer(Explorer):
                 f"of the canvas ({H}×{W}) and {where}. " + ("It is not augmented." if family == "none" else f"𝒜 is {family}."))
 
 # %% ../nbs/09_widgets.ipynb #f272be75
+@own_style()
 def draw_seams(
     images: dict[str, torch.Tensor],   # name -> (3, H, W), 0 … 1
 ) -> Figure:
     "Tilings of 2×2, and the difference between neighbouring columns below them"
-    fig = Figure(figsize=(2.35 * len(images) + 0.6, 3.9), dpi=90, layout="constrained")
+    fig = Picture(figsize=(2.35 * len(images) + 0.6, 3.9), dpi=90, layout="constrained")
     axes = fig.subplots(2, len(images), squeeze=False, height_ratios=(2.6, 1), sharey="row")
     for (top, bottom), (name, image) in zip(axes.T, images.items()):
         (H, W), steps = image.shape[1:], neighbour_steps(image, 1)
         top.imshow(tile(image, 2, 2).permute(1, 2, 0).numpy(), interpolation="antialiased", aspect="auto")
         top.set_box_aspect(H / W)
-        top.set_title(f"{name}\nseam ratio {seam_ratio(image)[0]:.2f} ↕   {seam_ratio(image)[1]:.2f} ↔", fontsize=9)
+        top.set_title(f"{name}\nseam ratio {seam_ratio(image)[0]:.2f} ↕   {seam_ratio(image)[1]:.2f} ↔", fontsize=9, parse_math=False)
         top.set(xticks=[W - 0.5], yticks=[H - 0.5], xticklabels=[], yticklabels=[]); top.tick_params(length=7, color="C1", width=2)
         bottom.stairs(steps.repeat(2).numpy(), range(2 * W + 1), fill=True, color="0.7")   # a step lies between its two columns
         bottom.bar([W - 0.5, 2 * W - 0.5], steps[-1], width=max(1, W / 40), color="C1")
@@ -341,8 +344,9 @@ class TrailExplorer(Explorer):
         if expert not in self.planes: self.planes[expert] = plane_of(self.buffer, expert, self.count)
         return self.planes[expert] | dict(accuracies=self.accuracies, distances=self.distances.diagonal(expert_epochs, 1, 2))
 
+    @own_style()
     def draw(self, result, epoch, expert, expert_epochs) -> Figure:
-        fig = Figure(figsize=(9.5, 4.4), dpi=90)
+        fig = Picture(figsize=(9.5, 4.4), dpi=90)
         left, upper, lower = place_axes(fig, (0.7, 0.55, 4.3, 3.5), (5.85, 2.7, 3.5, 1.5), (5.85, 0.55, 3.5, 1.5))
         draw_trail(left, result, expert, epoch, expert_epochs)
         draw_epochs(upper, 100 * result["accuracies"], expert, epoch, xlabel="epoch $t$", ylabel="accuracy, %")
@@ -369,7 +373,7 @@ def follow_expert(
     "One distillation step, with all that can be seen of it"
     s, net = t.settings, network("convnet", t.canvases.shape[1], len(t.classes), t.settings.crop_size, t.settings.width, t.settings.depth)
     steps = draw_steps(longest, len(t.y), s.canvas_size, s.crop_size, generator(s.seed, "explore", 1000 * expert + start_epoch), s.student_batch, s.repeat, s.augment)[:student_steps]
-    start, target, alpha = buffer[expert, start_epoch], buffer[expert, start_epoch + expert_epochs], torch.tensor(student_lr)
+    start, target, alpha = buffer[expert, start_epoch], buffer[expert, start_epoch + expert_epochs], torch.tensor(student_lr, dtype=torch.float32, device="cpu")
     canvases, path = t.canvases.clone().requires_grad_(), [start]
     for step in steps: path.append(unroll(net, path[-1], canvases, t.y, alpha, [step], s.crop_size, s.repeat))   # each goes on from the last, so the gradient runs through all
     distances, path = [matching_loss(theta, start, target) for theta in path], torch.stack(path).detach()
@@ -405,11 +409,12 @@ def draw_rows(ax, images: list, titles: list[str], heading: str, columns: int = 
     for i, (image, title) in enumerate(zip(images, titles)):
         x, y = i % columns, -(i // columns) * (high + gap)
         ax.imshow(image, extent=(x, x + 0.92, y, y + high), **how)
-        ax.text(x + 0.46, y + high + 0.2 * gap, title, fontsize=min(9, 4 + 30 / columns), ha="center")
+        ax.text(x + 0.46, y + high + 0.2 * gap, title, fontsize=min(9, 4 + 30 / columns), ha="center", parse_math=False)
     ax.text(0, high + 1.3 * gap, heading, fontsize=9)
     ax.set(xlim=(0, columns - 0.08), ylim=(y, high + 2.2 * gap)); ax.set_axis_off()
 
 # %% ../nbs/09_widgets.ipynb #939d6891
+@own_style()
 def draw_student(
     t: Textures,        # the canvases
     result: dict,       # from `follow_expert`
@@ -417,7 +422,7 @@ def draw_student(
     expert_epochs: int, # M
 ) -> Figure:
     "One distillation step in pictures"
-    fig = Figure(figsize=(9.5, 6.3), dpi=90)
+    fig = Picture(figsize=(9.5, 6.3), dpi=90)
     left, right, middle, bottom = place_axes(fig, (0.72, 3.35, 3.95, 2.8), (5.4, 3.35, 3.95, 2.8), (0.1, 1.5, 9.3, 1.36), (0.1, 0.05, 9.3, 1.36))
     draw_paths(left, result, start_epoch, expert_epochs); draw_distances(right, result)
     seen = denormalise(result["patches"], t.mean, t.std).permute(0, 2, 3, 1).expand(-1, -1, -1, 3)
@@ -464,6 +469,7 @@ def quick_accuracy(
     return accuracy(net, theta, data.normalise(data.test.x[test]).to(device), torch.from_numpy(np.array(data.test.y[test])).to(device))
 
 # %% ../nbs/09_widgets.ipynb #240536d2
+@own_style()
 def draw_progress(
     losses: list[float],           # matching loss of every distillation step
     t: Textures,                   # what they led to
@@ -474,7 +480,7 @@ def draw_progress(
     H, W = t.settings.canvas_size
     rows, unit = -(-min(most, len(t.y)) // 5), 9.3 / 4.92
     high = unit * (rows * (0.92 * H / W + 0.1) + 0.12)
-    fig = Figure(figsize=(9.5, high + 2.6), dpi=90)
+    fig = Picture(figsize=(9.5, high + 2.6), dpi=90)
     left, right, below = place_axes(fig, (0.72, high + 0.55, 3.95, 1.9), (5.4, high + 0.55, 3.95, 1.9), (0.1, 0.05, 9.3, high))
     draw_losses(losses, 10, left)
     right.plot(list(accuracies), [100 * a for a in accuracies.values()], ".-", color="C1", label="one network", clip_on=False, zorder=3)
@@ -507,7 +513,10 @@ class DistillStudio(Tool):
         accuracy_every: int = 20,          # distillation steps between measurements of the accuracy
         accuracy_epochs: int = 200,        # epochs of the network that is trained for one
     ):
-        s = settings or make_settings(**read_json(Path(run) / "run.json")["settings"])
+        run = clean_path(run)
+        if not (run / "run.json").is_file() and not settings: raise UserError(f"{run} holds no run: train experts there first, or give settings")
+        s = settings or make_settings(**read_json(run / "run.json")["settings"])
+        check_experts(s, TrajectoryBuffer(run / "experts"))   # before anything is written
         self.run, self.data, self.every, self.epochs, self.accuracies = open_run(run, s, data), data, accuracy_every, accuracy_epochs, {}
         self.distiller = open_distiller(s, data, self.run)
         self.saved = self.begun = len(self.distiller.losses)   # steps in the checkpoint, and when the thread began
@@ -680,7 +689,7 @@ def draw_mistakes(
     figure.suptitle("the commonest mistakes", fontsize=9)
     pairs = figure.subfigures(1, most)
     for pair, (shown, said, share) in zip(pairs, mistakes):
-        pair.supxlabel(f"{share:.0%} of {shown}\nfor {said}", fontsize=8)
+        pair.supxlabel(f"{share:.0%} of {shown}\nfor {said}", fontsize=8, parse_math=False)
         for ax, name in zip(pair.subplots(1, 2), (shown, said)):
             ax.imshow(pictures[classes.index(name)].permute(1, 2, 0).numpy(), interpolation="antialiased"); ax.set_axis_off(); ax.set_anchor("S")
 
@@ -694,8 +703,8 @@ class EvaluationExplorer(Explorer):
         pools: tuple = POOLS,        # numbers of patches
         progress=partial(tqdm, disable=True),   # a tqdm-like bar: networks that are missing are trained first
     ):
-        self.run, self.settings, self.data = Path(run), settings, data
-        self.curves = evaluate_pools(run, settings, data, pools, progress=progress)
+        self.run, self.settings, self.data = clean_path(run), settings, data
+        self.curves = evaluate_pools(self.run, settings, data, pools, progress=progress)
         patches = widgets.SelectionSlider(options=list(pools), value=pools[-1], description="patches n of a class", **_WIDE)
         super().__init__(patches=patches, arm=dropdown([(ARM_NAMES[arm], arm) for arm in ARMS], "trained on"))
 
@@ -703,8 +712,9 @@ class EvaluationExplorer(Explorer):
         confusion = read_confusion(self.run, self.settings, arm, patches)
         return dict(figures=self.curves[arm][patches], confusion=confusion, mistakes=most_confused(confusion, self.data.classes))
 
+    @own_style()
     def draw(self, result, patches, arm) -> Figure:
-        fig, names = Figure(figsize=(9.5, 4.6), dpi=90, layout="constrained"), self.data.classes
+        fig, names = Picture(figsize=(9.5, 4.6), dpi=90, layout="constrained"), self.data.classes
         left, right = fig.subfigures(1, 2, width_ratios=(1, 1.05))
         top, bottom = right.subfigures(2, 1, height_ratios=(2.2, 1))
         draw_confusion(result["confusion"], names, left.subplots())
@@ -729,7 +739,7 @@ def folder_settings(
     "A preset for somebody's own images"
     path = folder.strip().removeprefix("folder:")
     if not path: raise UserError("no folder is named: write the path of a folder that holds one folder of images for each class")
-    s, data = make_settings(preset), f"folder:{Path(path).expanduser()}"
+    s, data = make_settings(preset), f"folder:{clean_path(path)}"
     size = crop_size or s.crop_size
     canvas, depth = tuple(side * size // s.crop_size for side in s.canvas_size), s.depth + round(math.log2(size / s.crop_size))
     return make_settings(preset, data=data, crop_size=size, canvas_size=canvas, depth=depth)
@@ -752,7 +762,9 @@ def say_folder(
     said = f"{data.name}: {len(data.classes)} classes, {len(data.train)} training + {len(data.test)} test images of {data.size} px"
     if shown < len(data.classes): said += f" (the first {shown} are shown)"
     if train.min() < 10: said += f". Few images: {data.classes[train.argmin()]} has {train.min()} to learn from"
-    if data.skipped: said += f". Skipped {len(data.skipped)}: {data.skipped[0]}" + (" …" if len(data.skipped) > 1 else "")
+    if data.skipped: said += f". Skipped {len(data.skipped)}: " + "; ".join(say_files(data.skipped, 1)[:4])
+    if data.notes: said += ". To mind: " + "; ".join(say_files(data.notes, 1)[:2])
+    if data.repeated: said += f". {say_repeated(data, 1)}"
     return said
 
 # %% ../nbs/09_widgets.ipynb #9716bd0b
@@ -763,14 +775,16 @@ class FolderExplorer(Explorer):
         preset: str = "materials",   # a name in `PRESETS`
     ):
         presets = {tuple({**vars(make_settings(name)), "data": ""}.values()): name for name in reversed(PRESETS)}   # some differ in their images alone
+        preset = presets[tuple({**vars(make_settings(preset)), "data": ""}.values())]
         names = [(f"{name}: crops of {s.crop_size} px, canvases of {s.canvas_size[0]}×{s.canvas_size[1]}, {s.distill_steps:,} steps", name)
                  for name in PRESETS if name in presets.values() for s in [make_settings(name)]]
         path = widgets.Text(value=str(folder), description="folder", placeholder="one folder of images for each class in it", continuous_update=False, **_WIDE)
         sizes = [("the preset's own", None)] + [(f"{size} px", size) for size in (16, 32, 64, 128)]
         self.again, self.bar = widgets.Button(description="read again"), widgets.IntProgress(description="reading", layout=dict(visibility="hidden"))
-        super().__init__(folder=path, preset=dropdown(names, "preset"), crop_size=dropdown(sizes, "crop size"))
+        choice = dropdown(names, "preset")
+        choice.value = preset
+        super().__init__(folder=path, preset=choice, crop_size=dropdown(sizes, "crop size"))
         for control in (self.controls["folder"], self.controls["preset"]): control.layout.width = "48em"
-        self.controls["preset"].value = preset
         self.children = [self.children[0], widgets.HBox([self.again, self.bar]), self.view]
         self.again.on_click(self.read_again)
 
@@ -814,6 +828,7 @@ def lay_out(
                 garment=wear(image, repeat, garment, inches, 450))
 
 # %% ../nbs/09_widgets.ipynb #34e71474
+@own_style()
 def draw_fitting(
     result: dict,    # from `lay_out`
     garment: str,    # its name
@@ -821,7 +836,7 @@ def draw_fitting(
     "The cloth with its ruler, and the garment"
     worn = result["garment"]
     width = 4.3 * worn.width / worn.height
-    fig = Figure(figsize=(5.2 + width, 4.85), dpi=90)
+    fig = Picture(figsize=(5.2 + width, 4.85), dpi=90)
     cloth, hanger = place_axes(fig, (0.45, 0.42, 4.2, 4.2), (4.9, 0.37, width, 4.3))
     cloth.imshow(result["swatch"], extent=(0, SWATCH, SWATCH, 0), interpolation="antialiased")
     h, w = (side / SCREEN for side in result["tile"])
@@ -838,7 +853,7 @@ class TextureStudio(Explorer):
         textures: Textures,           # the canvases
         folder: Path = Path("prints"),   # where files are saved
     ):
-        self.textures, self.folder, own = textures, Path(folder), textures.settings.repeat
+        self.textures, self.folder, own = textures, clean_path(folder), textures.settings.repeat
         number = lambda value, low, high, text: widgets.FloatSlider(value=value, min=low, max=high, step=0.25, description=text, continuous_update=False, readout_format=".2f", **_WIDE)
         fitting = [own] + [r for r in REPEATS if r != own and "ribbon" not in r]
         super().__init__(canvas=dropdown([(name, k) for k, name in enumerate(canvas_names(textures))], "class"), repeat=dropdown([(r, r) for r in fitting], "repeat"),
