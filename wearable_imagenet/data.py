@@ -978,7 +978,7 @@ def make_dataset(
     test: Split,    # decoded
 ) -> Dataset:
     "Put a data set together from its arrays and its `meta.json`."
-    tensors = {k: torch.tensor(meta[k], dtype=torch.float32, device='cpu') for k in ('mean', 'std')}
+    with torch.inference_mode(False): tensors = {k: torch.tensor(meta[k], dtype=torch.float32, device='cpu') for k in ('mean', 'std')}
     return Dataset(**{**meta, **tensors}, train=train, test=test)
 
 # %% ../nbs/00_data.ipynb #a3883356
@@ -996,6 +996,7 @@ def decode_source(
     skipped, left = ([f'{item.name}: {reason}' for item, reason in source.unreadable + bad if (reason == LEFT) == own] for own in (False, True))
     for split, part in (('train', train), ('test', test)): check_readable(source, split, part.split, skipped)
     mean, std = (v.tolist() for v in channel_stats(train.split.x))
+    if min(std) == 1: raise UserError(f'{source.name}: all training images are of one even colour, so there is nothing to learn from them')
     meta = dict(name=source.name, classes=source.classes, mean=mean, std=std, fingerprint=fingerprint(source.classes, train.split, test.split),
                 skipped=skipped, notes=train.notes + test.notes + left, repeated=find_repeated(train, test))
     if folder: write_json(folder/'meta.json', meta)

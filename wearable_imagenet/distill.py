@@ -6,7 +6,7 @@
 __all__ = ['PARAMETRISATIONS', 'PRESETS', 'NEVER', 'COMPILING', 'SAVED', 'TIMED', 'CHANGEABLE', 'Pixels', 'enlarge_matrix',
            'enlarge', 'channel_mix', 'level_sizes', 'limit', 'unlimit', 'Pyramid', 'MachineSettings', 'CanvasSettings',
            'DistillSettings', 'make_settings', 'check_settings', 'Textures', 'package_version', 'check_experts',
-           'step_rates', 'Distiller', 'settings_network', 'choose_compile', 'distillation_loss',
+           'step_rates', 'Distiller', 'settings_network', 'choose_compile', 'distillation_loss', 'say_not_finite',
            'distillation_gradient', 'distillation_step', 'check_steps', 'open_run', 'save_checkpoint',
            'load_checkpoint', 'read_begin', 'begin_canvases', 'frame_file', 'open_distiller', 'keep', 'finish',
            'say_first', 'distill', 'change_settings', 'draw_losses']
@@ -27,9 +27,9 @@ from tqdm.auto import tqdm
 
 from .augment import ALL_FAMILIES, FAMILIES
 from .block import by_kernels, say_compiling, twice_kernel
-from .data import Dataset, UserError, generator, read_json, write_json
+from .data import Dataset, Picture, UserError, generator, own_style, read_json, write_json
 from .experts import STORAGE, TrajectoryBuffer, draw_start, load_about, load_tensors, save_tensors
-from .models import NETWORKS, PRECISIONS, Network, find_device, network, use_precision
+from .models import NETWORKS, PRECISIONS, Network, find_device, network, use_precision, with_gradients
 from .repeat import check_repeat, parse_repeat, plane_to_canvas
 from .unroll import METHODS, draw_steps, matching_loss, say_method, stored_steps, unroll
 
@@ -41,7 +41,7 @@ class Pixels:
         **_,                                  # pixels need to know nothing else
     ): self.shape = shape
 
-    def init(self, rng: torch.Generator) -> list[torch.Tensor]: return [torch.randn(self.shape, generator=rng)]
+    def init(self, rng: torch.Generator) -> list[torch.Tensor]: return [torch.randn(self.shape, generator=rng, dtype=torch.float32, device="cpu")]
     def canvases(self, parameters: list[torch.Tensor]) -> torch.Tensor: return parameters[0]
     def parameters(self, canvases: torch.Tensor) -> list[torch.Tensor]: return [canvases.clone()]   # `canvases` backwards
 
@@ -51,8 +51,8 @@ def enlarge_matrix(
     n_out: int,  # pixels of the canvas
 ) -> torch.Tensor:  # (n_out, n_in + 2): weights of the level's pixels, padded by one on either side
     "Linear interpolation, pixel centres aligned"
-    at = (torch.arange(n_out, dtype=torch.float64) + 0.5) * n_in / n_out + 0.5   # in padded pixels
-    return (1 - (at[:, None] - torch.arange(n_in + 2)).abs()).clamp(min=0)
+    at = (torch.arange(n_out, dtype=torch.float64, device="cpu") + 0.5) * n_in / n_out + 0.5   # in padded pixels
+    return (1 - (at[:, None] - torch.arange(n_in + 2, device="cpu")).abs()).clamp(min=0)
 
 def enlarge(
     level: torch.Tensor,    # (n, C, h, w)
@@ -61,7 +61,7 @@ def enlarge(
 ) -> torch.Tensor:          # (n, C, H, W)
     "Enlarge a level to the canvas' size, without a border"
     h, w = level.shape[2:]
-    row, col = plane_to_canvas(torch.arange(-1, h + 1)[:, None], torch.arange(-1, w + 1), (h, w), repeat)
+    row, col = plane_to_canvas(torch.arange(-1, h + 1, device="cpu")[:, None], torch.arange(-1, w + 1, device="cpu"), (h, w), repeat)
     down, across = (enlarge_matrix(i, o).to(level) for i, o in zip((h, w), size))
     return down @ level[..., row, col] @ across.T
 
@@ -120,7 +120,7 @@ class Pyramid:
         std: torch.Tensor | None = None,   # (C,), likewise
     ):
         self.shape, self.repeat, self.start_std = shape, repeat, start_std
-        self.mix = torch.eye(shape[1]) if mix is None else mix.float()
+        self.mix = torch.eye(shape[1], dtype=torch.float32, device="cpu") if mix is None else mix.float()
         self.sizes = level_sizes(shape[2:], levels)
         self.weights = [detail ** (levels - 1 - k) for k in range(levels)]
         self.limit, self.unlimit = (partial(f, mean=mean, std=std, contrast=contrast) for f in (limit, unlimit))
@@ -138,7 +138,7 @@ class Pyramid:
         return [finest, *(torch.zeros(*self.shape[:2], *size) for size in self.sizes[1:])]
 
     def init(self, rng: torch.Generator) -> list[torch.Tensor]:
-        levels = [torch.randn(*self.shape[:2], *size, generator=rng) for size in self.sizes]
+        levels = [torch.randn(*self.shape[:2], *size, generator=rng, dtype=torch.float32, device="cpu") for size in self.sizes]
         scale = self.start_std / self.total(levels).std()
         return [level * scale for level in levels]
 
@@ -241,6 +241,7 @@ def check_settings(
         v = getattr(s, f.name)
         if f.name in _CHOICES and v not in _CHOICES[f.name]: raise UserError(f"{f.name} {v!r} is not known: use one of {', '.join(_CHOICES[f.name])}")
         for n in v if isinstance(v, tuple) else [v] if isinstance(v, (int, float)) else []:
+            if isinstance(n, int) and abs(n) >= 2**63: raise UserError(f"{f.name} {n:g} is too large: use a number below 2**63")
             if not np.isfinite(n) or n < 0 or n == 0 and f.name not in _MAY_BE_ZERO: raise UserError(f"{f.name} {n} must be {'zero or more' if f.name in _MAY_BE_ZERO else 'more than zero'}")
     if unknown := set(s.augment.split("_")) - set(FAMILIES) - {"none"}: raise UserError(f"augment has no family {unknown.pop()!r}: use names out of {ALL_FAMILIES}, or none")
     if min(s.canvas_size) < s.crop_size: raise UserError(f"canvas_size {s.canvas_size[0]}x{s.canvas_size[1]} is smaller than the crop_size of {s.crop_size}: use {s.crop_size} or more on both sides")
@@ -286,7 +287,7 @@ class Textures:
 
     def save(self, path: Path):
         "Write everything into one safetensors file"
-        tensors = dict(canvases=self.canvases, y=self.y, mean=self.mean, std=self.std, student_lr=torch.tensor(self.student_lr, dtype=torch.float64))
+        tensors = dict(canvases=self.canvases, y=self.y, mean=self.mean, std=self.std, student_lr=torch.tensor(self.student_lr, dtype=torch.float64, device="cpu"))
         save_tensors(path, tensors, dict(classes=self.classes, settings=dataclasses.asdict(self.settings), version=package_version()))
 
     @classmethod
@@ -320,6 +321,7 @@ def step_rates(
 # %% ../nbs/06_distill.ipynb #17a9f771
 class Distiller:
     "What changes while distilling, and what that is done with"
+    @with_gradients()
     def __init__(self,
         settings: DistillSettings,   # how to distil
         data: Dataset,               # the real images (for their classes, size and colours)
@@ -330,12 +332,12 @@ class Distiller:
         self.data, self.buffer, self.losses = data, buffer, []
         self.net, self.device = settings_network(s, data), find_device(s.device)
         self.stored = None   # how many student steps to store: decided at the first, see `stored_steps`
-        self.compile_from = {"on": 0, "off": NEVER}.get(s.compile, NEVER if by_kernels(torch.empty(0, device=self.device)) else None)   # the first step that is compiled; None: not decided
-        self.y = torch.arange(len(data.classes)).repeat_interleave(s.canvases_per_class).to(self.device)
+        self.compile_from = {"on": 0, "off": NEVER}.get(s.compile, NEVER if by_kernels(torch.empty(0, dtype=torch.float32, device=self.device)) else None)   # the first step that is compiled; None: not decided
+        self.y = torch.arange(len(data.classes), device="cpu").repeat_interleave(s.canvases_per_class).to(self.device)
         self.parametrisation = PARAMETRISATIONS[s.parametrisation]((len(self.y), data.channels, *s.canvas_size), levels=s.levels, mix=channel_mix(data), repeat=s.repeat, start_std=s.start_std,
                                                                       detail=s.detail, contrast=s.contrast, mean=data.mean, std=data.std)
         self.parameters = [p.to(self.device) for p in self.parametrisation.init(generator(s.seed, "canvases"))]   # line 1
-        self.log_lr = torch.tensor(s.student_lr, dtype=torch.float64).log()          # line 2
+        self.log_lr = torch.tensor(s.student_lr, dtype=torch.float64, device="cpu").log()          # line 2
         self.rates = step_rates(s, self.parameters)
         self.velocities = [torch.zeros_like(p) for p in self.trained]
         for p in self.trained: p.requires_grad_()
@@ -367,6 +369,7 @@ def choose_compile(
     return np.median(seconds[1:]) * left * SAVED > COMPILING
 
 # %% ../nbs/06_distill.ipynb #7e02b05a
+@with_gradients()
 def distillation_loss(
     d: Distiller,   # the state
     step: int,      # number of the distillation step: decides every draw
@@ -382,7 +385,20 @@ def distillation_loss(
     if d.stored is None: d.stored = stored_steps(s.method, *student)
     return matching_loss(unroll(*student, d.stored), start, target)
 
+# %% ../nbs/06_distill.ipynb #8f807168
+def say_not_finite(
+    d: Distiller,   # the state
+    loss: float,    # the matching loss of its next step, or its gradients, are no numbers
+) -> str:
+    "Why, and what helps"
+    s, n = d.settings, len(d.losses)
+    expert, t = draw_start(len(d.buffer), s.max_start_epoch, generator(s.seed, "distill", n))
+    if (d.buffer[expert, t] - d.buffer[expert, t + s.expert_epochs]).square().sum() < 1e-30:
+        return f"expert {expert} did not move between epochs {t} and {t + s.expert_epochs}, so there is nothing to match: use an expert_lr above {s.expert_lr:g}, expert_storage float32, or images that differ"
+    return f"the matching loss became {loss:g} in distillation step {n}: use a pixel_lr below {s.pixel_lr:g} or a student_lr below {s.student_lr:g}"
+
 # %% ../nbs/06_distill.ipynb #23d99ea9
+@with_gradients()
 def distillation_gradient(
     d: Distiller,   # the state
     step: int,      # number of the distillation step
@@ -395,6 +411,7 @@ def distillation_gradient(
         total += loss.item() / draws
     return total, mean
 
+@with_gradients()
 def distillation_step(
     d: Distiller,   # the state, changed
 ) -> float:         # the matching loss before the step
@@ -403,7 +420,10 @@ def distillation_step(
     d.net.compile = d.compile_from is not None and len(d.losses) >= d.compile_from
     with use_precision("float32", d.device): loss, grads = distillation_gradient(d, len(d.losses))
     if not all(torch.isfinite(g).all() for g in grads):
-        raise UserError(f"the matching loss became {loss:g} in distillation step {len(d.losses)}: use a pixel_lr below {s.pixel_lr:g} or a student_lr below {s.student_lr:g}")
+        raise UserError(say_not_finite(d, loss))
+    alpha = (d.log_lr - d.rates[-1] * (s.momentum * d.velocities[-1] + grads[-1])).exp().item()
+    if not 1e-6 < alpha / s.student_lr < 1e6:
+        raise UserError(f"the student's step size would become {alpha:g} in distillation step {len(d.losses)}, and began at {s.student_lr:g}: use a student_lr below {s.student_lr:g} or a student_lr_lr below {s.student_lr_lr:g}")
     with torch.no_grad():
         for p, v, g, rate in zip(d.trained, d.velocities, grads, d.rates):
             v.mul_(s.momentum).add_(g)
@@ -458,7 +478,7 @@ def save_checkpoint(
     "Write the state of a distiller"
     tensors = {f"trained_{i}": p for i, p in enumerate(d.trained)}
     tensors |= {f"velocity_{i}": v for i, v in enumerate(d.velocities)}
-    save_tensors(path, tensors | {"losses": torch.tensor(d.losses, dtype=torch.float64)}, dict(distill_steps=len(d.losses), stored=d.stored, compile_from=d.compile_from))
+    save_tensors(path, tensors | {"losses": torch.tensor(d.losses, dtype=torch.float64, device="cpu")}, dict(distill_steps=len(d.losses), stored=d.stored, compile_from=d.compile_from))
 
 def load_checkpoint(
     d: Distiller,   # a fresh distiller of the same settings
@@ -554,6 +574,7 @@ def say_first(
     if d.compile_from is not None and done >= d.compile_from and (not seconds or done == d.compile_from): return "compiling the student's step, about a minute, once for this size"
     return say_compiling(twice_kernel) if not seconds and by_kernels(d.parameters[0]) else ""
 
+@with_gradients()
 def distill(
     settings: DistillSettings,   # how to distil
     data: Dataset,               # the real images
@@ -592,13 +613,14 @@ def change_settings(
     write_json(path, about | dict(settings=dataclasses.asdict(settings)))
 
 # %% ../nbs/06_distill.ipynb #5265e16a
+@own_style()
 def draw_losses(
     losses: list[float],   # matching loss of every distillation step
     window: int = 20,      # steps in the running mean
     ax=None,               # where to draw; None: in a figure of its own
 ) -> Figure:
     "The matching loss over the distillation steps"
-    if ax is None: ax = Figure(figsize=(6, 2.8), dpi=100, layout="constrained").subplots()
+    if ax is None: ax = Picture(figsize=(6, 2.8), dpi=100, layout="constrained").subplots()
     mean = [np.mean(losses[max(0, i + 1 - window):i + 1]) for i in range(len(losses))]
     ax.plot(range(1, len(losses) + 1), losses, ".", ms=3, alpha=0.4, color="C0", label="one step")
     ax.plot(range(1, len(losses) + 1), mean, color="C0", lw=2, label=f"mean of {window}")

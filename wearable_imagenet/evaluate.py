@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from .augment import ALL_FAMILIES, augment, draw_augmentation
-from .data import Dataset, UserError, generator, read_json, sample_images, write_json
+from .data import Dataset, Picture, UserError, generator, own_style, read_json, sample_images, write_json
 from .distill import DistillSettings, Textures, settings_network
-from .models import Network, find_device, gradient, init_theta, predict, use_precision
+from .models import Network, find_device, gradient, init_theta, predict, use_precision, with_gradients
 from .unroll import draw_steps, patches
 
 # %% ../nbs/07_evaluate.ipynb #615c7fdf
@@ -65,7 +65,7 @@ def pool_source(
     "One image out of each of the `m` pools an epoch, augmented"
     def draw(rng):
         plan = draw_augmentation(len(y), tuple(pool.shape[3:]), rng, families)
-        return augment(pool[torch.randint(len(pool), (len(y),), generator=rng), torch.arange(len(y))], plan), y
+        return augment(pool[torch.randint(len(pool), (len(y),), generator=rng, device="cpu"), torch.arange(len(y), device="cpu")], plan), y
     return draw
 
 # %% ../nbs/07_evaluate.ipynb #d26fa51a
@@ -81,6 +81,7 @@ def real_pool(
     return x, y[0]
 
 # %% ../nbs/07_evaluate.ipynb #702e8f02
+@with_gradients()
 def train_on(
     net: Network,          # the network
     source: Callable,      # rng -> one epoch (x, y)
@@ -175,17 +176,18 @@ def evaluate(
             theta = train_on(net, arm_source(arm, run, data, s, i, pool), t.student_lr, s.eval_epochs, s.seed, i, device, show)
             predicted = predict(net, theta, x.to(device)).cpu()
             confusion = count_confusion(y, predicted, len(data.classes))
-            write_json(result_file(run, s, arm, i, pool), dict(accuracy=(predicted == y).double().mean().item(), confusion=confusion.tolist()))
+            write_json(result_file(run, s, arm, i, pool), dict(accuracy=(predicted == y).sum().item() / len(y), confusion=confusion.tolist()))
     return {arm: summarise([read_json(result_file(run, s, arm, i, pool))["accuracy"] for i in range(s.eval_networks)]) for arm in arms}
 
 # %% ../nbs/07_evaluate.ipynb #c776ddfc
+@own_style()
 def draw_accuracy(
     result: dict[str, dict],   # from `evaluate`
     experts: float | None = None,  # accuracy of the experts, drawn as a line; 0 … 1
     chance: float | None = None,   # accuracy of guessing, drawn as a line; 0 … 1
 ) -> Figure:
     "Accuracy of every arm: bars are means, dots are single networks"
-    fig = Figure(figsize=(6, 2.2), dpi=100, layout="constrained")
+    fig = Picture(figsize=(6, 2.2), dpi=100, layout="constrained")
     ax = fig.subplots()
     names = ARM_NAMES | {"real": "one real image a class"}
     for k, (arm, r) in enumerate(result.items()):
@@ -216,13 +218,14 @@ def evaluate_pools(
     return {arm: {pool: results[pool][arm] for pool in pools} for arm in arms}
 
 # %% ../nbs/07_evaluate.ipynb #71ec2542
+@own_style()
 def draw_pools(
     curves: dict[str, dict[int, dict]],  # from `evaluate_pools`
     chance: float | None = None,     # accuracy of guessing, drawn as a line; 0 … 1
     ax=None,                         # where to draw; None: in a figure of its own
 ) -> Figure:
     "Accuracy against the number of patches: lines are means, dots are single networks"
-    if ax is None: ax = Figure(figsize=(6, 2.8), dpi=100, layout="constrained").subplots()
+    if ax is None: ax = Picture(figsize=(6, 2.8), dpi=100, layout="constrained").subplots()
     for k, (arm, curve) in enumerate(curves.items()):
         pools, means = list(curve), [100 * r["mean"] for r in curve.values()]
         ax.plot(pools, means, color=f"C{k}", lw=2, label=ARM_NAMES.get(arm, arm))
@@ -242,7 +245,7 @@ def read_confusion(
     "Sum of the confusion matrices of an arm"
     files = [result_file(run, s, arm, i, pool) for i in range(s.eval_networks)]
     if missing := [f for f in files if not f.exists()]: raise UserError(f"{missing[0]} is not there: evaluate first")
-    return torch.tensor([read_json(f)["confusion"] for f in files]).sum(0)
+    return torch.tensor([read_json(f)["confusion"] for f in files], device="cpu").sum(0)
 
 def most_confused(
     confusion: torch.Tensor,   # (K, K) numbers of images
@@ -254,13 +257,14 @@ def most_confused(
     return sorted(pairs, key=lambda pair: -pair[2])
 
 # %% ../nbs/07_evaluate.ipynb #22b891f1
+@own_style()
 def draw_confusion(
     confusion: torch.Tensor,   # (K, K) numbers of images
     classes: list[str],        # names, in label order
     ax=None,                   # where to draw; None: in a figure of its own
 ) -> Figure:
     "Confusion matrix in per cent of a row: what an image shows, and what it is taken for"
-    if ax is None: ax = Figure(figsize=(4.6, 4.2), dpi=100, layout="constrained").subplots()
+    if ax is None: ax = Picture(figsize=(4.6, 4.2), dpi=100, layout="constrained").subplots()
     share = 100 * confusion / confusion.sum(1, keepdim=True).clamp(min=1)
     top = max(50, share.max().item())
     ax.imshow(share, cmap="Blues", vmin=0, vmax=top)
@@ -269,6 +273,6 @@ def draw_confusion(
         for a in ticks:
             for b in ticks:
                 if share[a, b] >= 0.5: ax.text(b, a, f"{share[a, b]:.0f}", ha="center", va="center", fontsize=7, color="w" if share[a, b] > top / 2 else "k", weight="bold" if a == b else "normal")
-    ax.set(yticks=ticks, ylabel="the image shows", xlabel="the network says, %"); ax.set_yticklabels(classes, fontsize=8)
-    ax.set_xticks(ticks, classes, fontsize=8, rotation=40, ha="right", rotation_mode="anchor"); ax.tick_params(length=0)
+    ax.set(yticks=ticks, ylabel="the image shows", xlabel="the network says, %"); ax.set_yticklabels(classes, fontsize=8, parse_math=False)
+    ax.set_xticks(ticks, classes, fontsize=8, rotation=40, ha="right", rotation_mode="anchor", parse_math=False); ax.tick_params(length=0)
     return ax.figure

@@ -19,13 +19,13 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tqdm.auto import tqdm
 
 from .augment import ALL_FAMILIES, Augmentation, augment, draw_augmentation
 from .block import backward_kernel, by_kernels, say_compiling
-from .data import Dataset, UserError, generator, write_file
-from .models import CACHED, Network, batch_gradient, init_theta, use_precision
+from .data import Dataset, Picture, UserError, generator, own_style, write_file
+from .models import CACHED, Network, batch_gradient, init_theta, use_precision, with_gradients
 
 # %% ../nbs/04_experts.ipynb #58dd67c5
 def draw_epoch(
@@ -36,7 +36,7 @@ def draw_epoch(
     families: str = ALL_FAMILIES, # families of 𝒜
 ) -> list[tuple[torch.Tensor, Augmentation]]:
     "The order of the images, in mini-batches, and each one's augmentation"
-    return [(which, draw_augmentation(len(which), size, rng, families)) for which in torch.randperm(n, generator=rng).split(batch)]
+    return [(which, draw_augmentation(len(which), size, rng, families)) for which in torch.randperm(n, generator=rng, device="cpu").split(batch)]
 
 def train_epoch(
     net: Network,         # the network
@@ -61,7 +61,8 @@ def save_tensors(
 ):
     "Write a safetensors file, whole or not at all"
     metadata = {"about": json.dumps(about, sort_keys=True)}
-    write_file(Path(path), lambda tmp: save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, tmp, metadata))
+    whole = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata)
+    write_file(Path(path), lambda tmp: tmp.write_bytes(whole))
 
 @contextmanager
 def opened(
@@ -79,6 +80,7 @@ def load_about(
     "Read what is said about the tensors, without reading them"
     with opened(path) as f: return json.loads(f.metadata()["about"])
 
+@torch.inference_mode(False)
 def load_tensors(
     path: Path,   # a file from `save_tensors`
 ) -> dict[str, torch.Tensor]:
@@ -103,6 +105,7 @@ def latest_file(
 
 STORAGE = {"float32": torch.float32, "float16": torch.float16}
 
+@torch.inference_mode(False)
 def load_theta(
     path: Path,       # from `epoch_file` or `latest_file`
 ) -> torch.Tensor:    # float (P,)
@@ -149,6 +152,7 @@ def figures_so_far(
     whole = all(epoch_file(folder, expert, e).exists() for e in range(min(keep + 1, len(done)))) and all(done[e] for e in tested if e < len(done))
     return [f if e in tested else None for e, f in enumerate(done)] if whole else []
 
+@with_gradients()
 def train_expert(
     net: Network,                  # the network
     data: Dataset,                 # the real images
@@ -223,7 +227,7 @@ class TrajectoryBuffer:
     def figures(self, name: str = "accuracy") -> torch.Tensor:  # (experts, T + 1)
         "One figure of every epoch that was trained, kept or not: accuracy or loss; NaN where it was not tested"
         done = [load_about(latest_file(self.folder, i))["figures"] for i in range(len(self))]
-        return torch.tensor([[figures[name] if figures else math.nan for figures in of_one[:min(map(len, done))]] for of_one in done])
+        return torch.tensor([[figures[name] if figures else math.nan for figures in of_one[:min(map(len, done))]] for of_one in done], dtype=torch.float32, device="cpu")
 
 # %% ../nbs/04_experts.ipynb #95b4c7da
 def draw_start(
@@ -232,18 +236,19 @@ def draw_start(
     rng: torch.Generator,   # source of randomness
 ) -> tuple[int, int]:       # expert, start epoch
     "Draw an expert and a start epoch `t ≤ T⁺` (Algorithm 1, lines 4–5)"
-    return int(torch.randint(experts, (), generator=rng)), int(torch.randint(max_start_epoch + 1, (), generator=rng))
+    return int(torch.randint(experts, (), generator=rng, device="cpu")), int(torch.randint(max_start_epoch + 1, (), generator=rng, device="cpu"))
 
 # %% ../nbs/04_experts.ipynb #57e8ac2a
+@own_style()
 def draw_experts(buffer: TrajectoryBuffer) -> Figure:
     "Accuracy of every expert where it was tested, and how far an epoch takes it"
-    fig = Figure(figsize=(8, 2.8), dpi=90, layout="constrained")
+    fig = Picture(figsize=(8, 2.8), dpi=90, layout="constrained")
     left, right = fig.subplots(1, 2)
     moved = [[(buffer[i, e + 1] - buffer[i, e]).norm().item() for e in range(buffer.epochs)] for i in range(len(buffer))]
     for accuracies in 100 * buffer.figures():
         tested = accuracies.isfinite().nonzero()[:, 0]
         left.plot(tested, accuracies[tested], ".-", color="C0", alpha=0.6)
-    right.plot(torch.tensor(moved).T, color="C1", alpha=0.6)
+    right.plot(torch.tensor(moved, dtype=torch.float32, device="cpu").T, color="C1", alpha=0.6)
     left.set(xlabel="epoch (dots: tested)", ylabel="accuracy, %", ylim=(0, None)); right.set(xlabel="epoch $t$", ylabel=r"$\|\theta^*_t - \theta^*_{t+1}\|$", ylim=(0, None))
     for ax in (left, right): ax.grid(alpha=0.3)
     return fig

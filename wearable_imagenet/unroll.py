@@ -15,7 +15,7 @@ import torch
 
 from .augment import ALL_FAMILIES, Augmentation, augment, draw_augmentation
 from .data import UserError
-from .models import Network, cross_entropy, gradient
+from .models import Network, cross_entropy, gradient, with_gradients
 from .repeat import crop, draw_offsets
 
 # %% ../nbs/05_unroll.ipynb #5dbf39c2
@@ -38,7 +38,7 @@ def draw_steps(
     "Draw `n` steps. Mini-batches run through all canvases before one comes up again"
     batch = min(batch or canvases, canvases)
     rounds = -(-n * batch // (canvases // batch * batch))
-    order = torch.cat([torch.randperm(canvases, generator=rng)[:canvases // batch * batch] for _ in range(rounds)])
+    order = torch.cat([torch.randperm(canvases, generator=rng, device="cpu")[:canvases // batch * batch] for _ in range(rounds)])
     return [Step(which, draw_offsets(batch, canvas_size, rng, repeat, (crop_size, crop_size)), draw_augmentation(batch, (crop_size, crop_size), rng, families))
             for which in order.split(batch)[:n]]
 
@@ -52,6 +52,7 @@ def patches(
     "What the student sees in one step: circular crops, augmented"
     return augment(crop(canvases, step.offsets, (crop_size, crop_size), repeat, step.which), step.augmentation)
 
+@with_gradients()
 def student_step(
     net: Network,            # the student
     theta: torch.Tensor,     # (P,) its parameters
@@ -80,7 +81,7 @@ def along(
     λ: torch.Tensor,      # (P,) a direction
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # scalar, (P,), (B, C, h, w), all without a graph
     "`⟨∇_θ ℓ, λ⟩`, and its derivatives in `θ` (the Hessian times `λ`) and in `x`"
-    with torch.enable_grad():
+    with with_gradients():
         theta, x = theta.detach().requires_grad_(), x.detach().requires_grad_()
         g, = torch.autograd.grad(cross_entropy(net, theta, x, y), theta, create_graph=True)
         s = g @ λ
@@ -135,7 +136,7 @@ def step_bytes(net, theta, canvases, y, student_lr, step, crop_size, repeat) -> 
     def note(t):
         kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+    with with_gradients(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         end = unroll_store(net, theta, canvases.detach().requires_grad_(), y, student_lr, [step], crop_size, repeat)
     return sum(size for at, size in kept.items() if at not in shared)
 
@@ -156,6 +157,7 @@ def say_method(
     return "store" if stored == n else "rebuild" if stored == 0 else f"rebuild {n - stored}, store {stored}"
 
 # %% ../nbs/05_unroll.ipynb #d0f867eb
+@with_gradients()
 def unroll(
     net: Network,              # the student
     theta: torch.Tensor,       # (P,) where it starts: θ*_t
