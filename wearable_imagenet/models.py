@@ -4,10 +4,13 @@
 
 # %% auto #0
 __all__ = ['NETWORKS', 'CACHED', 'PRECISIONS', 'conv_net', 'resnet18', 'with_gradients', 'own_defaults', 'Network', 'init_theta',
-           'network', 'cross_entropy', 'predict', 'accuracy', 'gradient', 'compiled', 'batch_gradient', 'find_device',
-           'use_precision']
+           'network', 'cross_entropy', 'predict', 'accuracy', 'gradient', 'compile_advice', 'compiled',
+           'batch_gradient', 'find_device', 'use_precision']
 
 # %% ../nbs/01_models.ipynb #590e792c
+import os
+import re
+import shutil
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -170,6 +173,17 @@ def gradient(
         loss = cross_entropy(net, theta, x.detach(), y)
         return torch.autograd.grad(loss, theta)[0], loss.detach()
 
+# %% ../nbs/01_models.ipynb #a36f78e6
+def compile_advice(
+    said: str,   # what PyTorch raised
+) -> str:
+    "What helps against what stood in the way of compiling"
+    place, compiler = os.environ.get("TORCHINDUCTOR_CACHE_DIR", ""), os.environ.get("CXX", "g++")
+    if re.search(r"\[Errno \d+\]|[Pp]ermission denied|[Rr]ead-only|No space left|getpwuid|username", said): return "set TORCHINDUCTOR_CACHE_DIR to a folder that can be written"
+    if re.search(r"""['"\s]""", place): return f"set TORCHINDUCTOR_CACHE_DIR to a folder without quotes and spaces in its path, which is now {place}"
+    if shutil.which(compiler): return f"the C++ compiler {compiler} is there but fails: set CXX to one that works"
+    return "install a C++ compiler such as g++"
+
 # %% ../nbs/01_models.ipynb #e5bc3aef
 def compiled(
     f: Callable,                   # a pure function of tensors
@@ -184,7 +198,7 @@ def compiled(
         return run
     except Exception as e:   # what is raised without a compiler differs between systems
         why = next((line for line in str(e).splitlines() if line.strip()), type(e).__name__)
-        warnings.warn(f"cannot compile, so this run is slower ({why}): install a C++ compiler such as g++, or set compile to off")
+        warnings.warn(f"cannot compile, so this run is slower ({why}): {compile_advice(str(e))}, or set compile to off")
 
 # %% ../nbs/01_models.ipynb #4d7291a4
 def batch_gradient(
