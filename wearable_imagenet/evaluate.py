@@ -154,6 +154,7 @@ def check_pool(pool: int, arms: tuple, s: DistillSettings, data: Dataset):
     if "real" in arms and pool > most: raise UserError(f"pool {pool} is more than the {most} real images that the smallest class has for each canvas: use {most} or fewer, or leave out the arm real")
 
 # %% ../nbs/07_evaluate.ipynb #63e82864
+@with_gradients()
 def evaluate(
     run: Path,             # the run's folder, with its textures
     s: DistillSettings,    # settings

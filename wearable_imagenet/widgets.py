@@ -34,7 +34,7 @@ from .data import Dataset, Picture, UserError, clean_path, denormalise, draw_ima
 from .distill import PRESETS, DistillSettings, Textures, change_settings, check_experts, distillation_step, draw_losses, finish, keep, make_settings, open_distiller, open_run
 from .evaluate import ARM_NAMES, ARMS, POOLS, draw_confusion, draw_pools, evaluate_pools, most_confused, read_confusion, real_pool, texture_source, train_on
 from .experts import TrajectoryBuffer, load_about
-from .models import accuracy, find_device, network
+from .models import accuracy, find_device, network, with_gradients
 from .cloth import plan_cloth, print_cloth, print_colours, print_file, print_proof, safe_name, strips
 from .repeat import REPEATS, crop, plane_to_canvas, tile
 from .textures import draw_run, measure_seams, neighbour_steps, resize_tile, seam_ratio, to_rgb
@@ -360,6 +360,7 @@ class TrailExplorer(Explorer):
                 (f"‖θ*_{epoch} − θ*_{end}‖ = {far[epoch]:.3f}" if epoch < len(far) else f"epoch {end} is past the last one that is stored, {self.buffer.epochs}"))
 
 # %% ../nbs/09_widgets.ipynb #65124e38
+@with_gradients()
 def follow_expert(
     buffer: TrajectoryBuffer,  # the experts
     t: Textures,               # the canvases, and how they were made
@@ -456,6 +457,7 @@ class StudentExplorer(Explorer):
                 f"matching loss {result['loss']:.4f}")
 
 # %% ../nbs/09_widgets.ipynb #c126520d
+@with_gradients()
 def quick_accuracy(
     t: Textures,         # the textures
     data: Dataset,       # the real images, of which at most about a thousand are tested
