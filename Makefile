@@ -5,7 +5,7 @@ NOTEBOOKS := $(sort $(wildcard nbs/*.ipynb nbs/tutorials/*.ipynb))
 # Two or more tests at once, one thread each, are faster than one test with two threads.
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 
-.PHONY: demo test programs lab bench export refresh readme clean
+.PHONY: demo test hostile programs lab bench export refresh readme clean
 .DEFAULT_GOAL := demo
 
 .venv/ready: settings.ini setup.py pyproject.toml
@@ -25,6 +25,9 @@ programs:
 
 test: .venv/ready programs  ## every test, the notebooks' cells included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
+
+hostile: .venv/ready programs  ## every test once more, as on other people's machines: see tests/hostile.py
+	$(BIN)/python tests/hostile.py -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
 
 lab: .venv/ready  ## JupyterLab on the lessons
 	$(BIN)/jupyter lab --notebook-dir=nbs --LabApp.default_url=/lab/tree/tutorials/01_no_border.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)

@@ -1,5 +1,4 @@
 """What several tests share: one thread a worker, a cache of their own, a few real images, and one small run made in peace."""
-import fcntl
 import json
 import os
 import shutil
@@ -8,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"                     # photographs that are no part of the project; may be absent
@@ -70,8 +70,7 @@ def once(tmp_path_factory):
     if "PYTEST_XDIST_WORKER" in os.environ: base = base.parent
 
     def get(name, make):
-        with open(base / f"{name}.lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(base / f"{name}.lock"):
             if not (base / name).exists():
                 shutil.rmtree(base / f"{name}.new", ignore_errors=True)
                 (base / f"{name}.new").mkdir()

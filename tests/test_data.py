@@ -2,7 +2,6 @@
 import multiprocessing
 import os
 import random
-import resource
 import struct
 import subprocess
 import sys
@@ -12,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+resource = pytest.importorskip("resource", reason="limits and forks of Unix")
 
 from wearable_imagenet import data as wd
 

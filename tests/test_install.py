@@ -14,6 +14,7 @@ from configparser import ConfigParser
 import pytest
 
 from conftest import ROOT, sets
+from hostile import LEFT_OUT
 
 TINY_DEMO = dict(crop_size=8, canvas_size=8, width=4, depth=2, levels=2, experts=1, train_epochs=1, expert_batch=256, expert_epochs=1, max_start_epoch=0,
                  student_steps=1, distill_steps=1, eval_networks=1, eval_epochs=1)
@@ -37,7 +38,7 @@ def settings():
 def built(once):
     """A source archive, a wheel of the checkout, and a wheel of the source archive. In a copy: building leaves folders behind."""
     def make(folder):
-        shutil.copytree(ROOT, folder / "tree", ignore=shutil.ignore_patterns(".git", ".venv", "runs", "build", "dist", "*.egg-info", "__pycache__", ".pytest_cache"))
+        shutil.copytree(ROOT, folder / "tree", ignore=shutil.ignore_patterns(*LEFT_OUT))
         wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--wheel-dir"]
         run(*wheel, folder / "wheel", ".", cwd=folder / "tree")
         run(sys.executable, "setup.py", "--quiet", "sdist", "--dist-dir", folder / "sdist", cwd=folder / "tree")
@@ -123,14 +124,14 @@ def test_installed_version(installed, empty):
 
 
 def test_every_import_is_required():
-    """A clean environment has what `requirements` names and no more, so whatever the library imports must be named there, or in the one extra."""
+    """A clean environment has what `requirements` names and no more, so whatever the library imports must be named there, or in an extra."""
     imported = set()
     for path in (ROOT / "wearable_imagenet").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import): imported |= {alias.name.partition(".")[0] for alias in node.names}
             if isinstance(node, ast.ImportFrom) and not node.level: imported.add(node.module.partition(".")[0])
-    owners = {"textile": ["textile-metric"]} | importlib.metadata.packages_distributions()   # the extra is seldom installed
+    owners = {"textile": ["textile-metric"], "pillow_heif": ["pillow-heif"]} | importlib.metadata.packages_distributions()   # extras may not be installed
     needed = {owners[name][0].lower() for name in imported - set(sys.stdlib_module_names) if name != "wearable_imagenet"}
-    required = {re.split(r"[<>=!~;\[]", word)[0].lower() for word in (settings()["requirements"] + " " + settings()["textile_requirements"]).split()}
+    required = {re.split(r"[<>=!~;\[]", word)[0].lower() for word in (settings()["requirements"] + " " + settings()["textile_requirements"] + " " + settings()["heic_requirements"]).split()}
     assert {"torch", "numpy", "pillow", "safetensors"} <= needed
     assert needed - required == set()

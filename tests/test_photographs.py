@@ -182,10 +182,21 @@ def test_every_file_is_a_picture_or_is_named(tmp_path, seed):
         assert not (path in kept and {*names} & {e.split(": ")[0] for e in data.skipped})
 
 
-def test_photographs_from_telephones():
+def test_photographs_from_telephones(tmp_path):
     """Photographs of iPhones are read where their reader is installed, upright and in the colours of their profile."""
-    heif = pytest.importorskip("pillow_heif")
-    assert "HEIF" in wd.FORMATS and ".heic" in wd.SUFFIXES and heif
+    pytest.importorskip("pillow_heif")
+    assert ".heic" in wd.SUFFIXES
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for k, suffix in enumerate((".HEIC", ".heif", ".jpg", "")):
+            colours = [rgb(rng, 60, 200) for _ in range(4)]
+            x = quarters([stored_in("wide gamut", c) for c in colours], 64, 80)
+            Image.fromarray(x).save(tmp_path / name / f"IMG_{k}{suffix}", format="HEIF", quality=95, icc_profile=icc_profile("wide gamut"))
+            found = wd.decode_file(tmp_path / name / f"IMG_{k}{suffix}", 32)
+            for colour, (i, j) in zip(colours, ((8, 8), (8, 24), (24, 8), (24, 24))): assert np.abs(found[:, i, j].astype(float) - colour).max() <= 12
+    data = load_data(f"folder:{tmp_path}", 32)
+    assert (len(data.train) + len(data.test), data.skipped) == (8, [])
 
 
 @pytest.fixture
