@@ -856,6 +856,7 @@ def same_picture(
     both = np.sqrt((a ** 2).mean() * (b ** 2).mean())
     return bool((a * b).mean() >= 0.98 * both) if both > 2 else bool(np.abs(a - b).mean() < 1)
 
+# %% ../nbs/00_data.ipynb #1d577fef
 def find_repeated(
     train: Decoded, # to learn from
     test: Decoded,  # to measure with
@@ -947,7 +948,7 @@ def cache_root() -> Path:
     "`$WEARABLE_IMAGENET_CACHE`, or a folder where the system keeps such things. Safe to delete at any time."
     if own := os.environ.get('WEARABLE_IMAGENET_CACHE'): return clean_path(own)
     try: return Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser()/'wearable-imagenet'
-    except RuntimeError: return Path(tempfile.gettempdir())/f'wearable-imagenet-{os.getuid()}'   # a user whom the system does not know
+    except RuntimeError: return Path(tempfile.gettempdir())/f'wearable-imagenet-{getattr(os, "getuid", str)()}'   # a user whom the system does not know
 
 # %% ../nbs/00_data.ipynb #12cd2026
 CACHE_VERSION = 2 # to be raised whenever decoding changes
@@ -1064,7 +1065,7 @@ def say_repeated(
     "Tell which test images were seen in training."
     if not (n := len(data.repeated)): return ''
     pairs = ', '.join(data.repeated[:most]) + (f' and {n - most} more' if n > most else '')
-    return f'{n} of {len(data.test)} test images show a picture that is trained on, too, which flatters the accuracy: {pairs}'
+    return f'{n} of {len(data.test)} test images are the same photograph as a training image, and such duplicates flatter the accuracy: {pairs}'
 
 # %% ../nbs/00_data.ipynb #0af1decd
 def held_groups(
@@ -1142,6 +1143,7 @@ def fonts_for(
         lacking -= letters_of(best.fname)
     return families, not lacking
 
+# %% ../nbs/00_data.ipynb #68f3fe4b
 class Picture(Figure):
     "A figure that is drawn and saved under matplotlib's own settings, in fonts that have its letters."
     def find_fonts(self):

@@ -782,8 +782,7 @@ class FolderExplorer(Explorer):
                  for name in PRESETS if name in presets.values() for s in [make_settings(name)]]
         path = widgets.Text(value=str(folder), description="folder", placeholder="one folder of images for each class in it", continuous_update=False, **_WIDE)
         sizes = [("the preset's own", None)] + [(f"{size} px", size) for size in (16, 32, 64, 128)]
-        self.again, self.bar = widgets.Button(description="read again"), widgets.IntProgress(description="reading", layout=dict(visibility="hidden"))
-        choice = dropdown(names, "preset")
+        choice, self.again, self.bar = dropdown(names, "preset"), widgets.Button(description="read again"), widgets.IntProgress(description="reading", layout=dict(visibility="hidden"))
         choice.value = preset
         super().__init__(folder=path, preset=choice, crop_size=dropdown(sizes, "crop size"))
         for control in (self.controls["folder"], self.controls["preset"]): control.layout.width = "48em"
