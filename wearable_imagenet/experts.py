@@ -137,7 +137,7 @@ def test_figures(
     x, y = torch.from_numpy(np.array(data.test.x)), torch.from_numpy(np.array(data.test.y))
     with use_precision("float32", theta.device):
         logits = torch.cat([net(theta, data.normalise(part.to(theta.device))).cpu() for part in x.split(CACHED)])
-    return dict(accuracy=(logits.argmax(1) == y).double().mean().item(), loss=F.cross_entropy(logits, y).item())
+    return dict(accuracy=(logits.argmax(1) == y).sum().item() / len(y), loss=F.cross_entropy(logits, y).item())
 
 # %% ../nbs/04_experts.ipynb #81b4942a
 def figures_so_far(

@@ -99,7 +99,7 @@ def crop(
     y = offsets[:, 0, None, None] + torch.arange(size[0], device=offsets.device)[:, None]
     x = offsets[:, 1, None, None] + torch.arange(size[1], device=offsets.device)
     row, col = plane_to_canvas(y, x, (H, W), repeat)
-    which = torch.arange(n) if which is None else which
+    which = torch.arange(n, device="cpu") if which is None else which
     plane = which.to(offsets.device)[:, None] * C + torch.arange(C, device=offsets.device)   # (B, C)
     pixel = torch.add(col, row, alpha=W)[:, None] + plane[:, :, None, None] * (H * W)
     return canvases.reshape(-1).gather(0, pixel.view(-1).to(canvases.device)).view(B, C, *size)

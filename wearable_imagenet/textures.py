@@ -254,7 +254,7 @@ def crop_consistency(
         raise UserError(f"consistency needs two canvases or more, with crops inside and across the border; these are {len(t.y)} with {int((~crosses).sum())} and {int(crosses.sum())}")
     chance, right = torch.zeros(2, len(t.y), len(at), dtype=torch.float32, device="cpu")
     for k, (canvas, y) in enumerate(zip(t.canvases, t.y)):
-        crops = crop(canvas[None], at, (side, side), repeat, which=torch.zeros(len(at), dtype=torch.long))
+        crops = crop(canvas[None], at, (side, side), repeat, which=torch.zeros(len(at), dtype=torch.long, device="cpu"))
         logits = [torch.cat([net(theta, x) for x in crops.split(500)]) for theta in thetas]
         chance[k] = sum(z.softmax(1)[:, y] for z in logits) / len(thetas)
         right[k] = sum((z.argmax(1) == y).float() for z in logits) / len(thetas)
