@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wearable_imagenet import block
 from wearable_imagenet.augment import augment
+from wearable_imagenet.cli import Listener
 from wearable_imagenet.data import Dataset, Split, generator, load_data, write_json
 from wearable_imagenet.distill import Distiller, distillation_loss, make_settings
 from wearable_imagenet.experts import TrajectoryBuffer, draw_epoch, epoch_file, latest_file, save_tensors, train_epoch, train_experts
@@ -436,4 +437,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    sys.stdout = Listener(sys.stdout)   # a terminal may lack ≤
     main()

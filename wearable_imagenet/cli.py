@@ -11,6 +11,7 @@ __all__ = ['read_settings', 'find_settings', 'timed', 'find_data', 'run_experts'
 # %% ../nbs/10_cli.ipynb #4ecf7e64
 import argparse
 import errno
+import os
 import re
 import sys
 import time
@@ -129,8 +130,9 @@ def command_stage(stage):
         s = find_settings(a.run, a.preset, a.settings, a.data, a.set)
         with use_precision(s.expert_precision, find_device(s.device)): pass   # refuses what this machine does not have
         data = find_data(s, partial(tqdm, leave=False))
+        run = open_run(a.run, s, data)
         for line in say_data(data): print(line, file=sys.stderr)
-        stage(open_run(a.run, s, data), s, data, partial(tqdm, mininterval=0.5, dynamic_ncols=True))
+        stage(run, s, data, partial(tqdm, mininterval=0.5, dynamic_ncols=True))
     return command
 
 # %% ../nbs/10_cli.ipynb #ca0839e4

@@ -180,7 +180,7 @@ def compile_advice(
     "What helps against what stood in the way of compiling"
     place, compiler = os.environ.get("TORCHINDUCTOR_CACHE_DIR", ""), os.environ.get("CXX", "g++")
     if re.search(r"\[Errno \d+\]|[Pp]ermission denied|[Rr]ead-only|No space left|getpwuid|username", said): return "set TORCHINDUCTOR_CACHE_DIR to a folder that can be written"
-    if re.search(r"""['"\s]""", place): return f"set TORCHINDUCTOR_CACHE_DIR to a folder without quotes and spaces in its path, which is now {place}"
+    if "CxxCompiler" not in said and re.search(r"""['"\s]""", place): return f"set TORCHINDUCTOR_CACHE_DIR to a folder without quotes and spaces in its path, which is now {place}"
     if shutil.which(compiler): return f"the C++ compiler {compiler} is there but fails: set CXX to one that works"
     return "install a C++ compiler such as g++"
 
