@@ -117,7 +117,9 @@ class Explorer(Tool):
         with self.lock: return {name: control.value for name, control in self.controls.items()}
 
     def result(self) -> dict: return self.compute(**self.values)       # the numbers behind the picture
-    def figure(self) -> Figure: return self.draw(self.result(), **self.values)
+    def figure(self) -> Figure:
+        result = self.result()
+        with own_style(): return self.draw(result, **self.values)
     def describe(self) -> str: return self.caption(self.result(), **self.values)
 
     def picture(self, **values) -> str:
@@ -126,7 +128,7 @@ class Explorer(Tool):
         if key not in self.shown:
             try:
                 result = self.compute(**values)
-                shown = as_html(self.draw(result, **values), self.caption(result, **values))
+                with own_style(): shown = as_html(self.draw(result, **values), self.caption(result, **values))
             except Exception as e: shown = alert(e)
             if len(self.shown) >= self.kept: self.shown.pop(next(iter(self.shown)), None)
             self.shown[key] = shown
