@@ -135,7 +135,7 @@ class Pyramid:
     def parameters(self, canvases: torch.Tensor) -> list[torch.Tensor]:
         "Parameters of these canvases: all in the finest level"
         finest = torch.einsum("dc,nchw->ndhw", torch.linalg.pinv(self.mix.to(canvases)), self.unlimit(canvases)) / self.weights[0]
-        return [finest, *(torch.zeros(*self.shape[:2], *size) for size in self.sizes[1:])]
+        return [finest, *(torch.zeros(*self.shape[:2], *size, dtype=torch.float32, device="cpu") for size in self.sizes[1:])]
 
     def init(self, rng: torch.Generator) -> list[torch.Tensor]:
         levels = [torch.randn(*self.shape[:2], *size, generator=rng, dtype=torch.float32, device="cpu") for size in self.sizes]
@@ -392,8 +392,9 @@ def say_not_finite(
 ) -> str:
     "Why, and what helps"
     s, n = d.settings, len(d.losses)
-    expert, t = draw_start(len(d.buffer), s.max_start_epoch, generator(s.seed, "distill", n))
-    if (d.buffer[expert, t] - d.buffer[expert, t + s.expert_epochs]).square().sum() < 1e-30:
+    for draw in range(s.trajectories):
+        expert, t = draw_start(len(d.buffer), s.max_start_epoch, generator(s.seed, f"distill {draw}" if draw else "distill", n))
+        if (d.buffer[expert, t] - d.buffer[expert, t + s.expert_epochs]).square().sum() > 1e-30: continue
         return f"expert {expert} did not move between epochs {t} and {t + s.expert_epochs}, so there is nothing to match: use an expert_lr above {s.expert_lr:g}, expert_storage float32, or images that differ"
     return f"the matching loss became {loss:g} in distillation step {n}: use a pixel_lr below {s.pixel_lr:g} or a student_lr below {s.student_lr:g}"
 

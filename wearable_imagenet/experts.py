@@ -203,7 +203,7 @@ def train_experts(
         def show(epoch, figures):
             if figures: bar.set_postfix_str(f"epoch {epoch} of {epochs}: accuracy={figures['accuracy']:.1%}, loss={figures['loss']:.3f}", refresh=False)
             bar.update()
-        if by_kernels(torch.empty(0, device=how.get("device"))): bar.set_postfix_str(say_compiling(backward_kernel))
+        if by_kernels(torch.empty(0, device=how.get("device") or "cpu", dtype=torch.float32)): bar.set_postfix_str(say_compiling(backward_kernel))
         for i in range(count): train_expert(net, data, folder, i, epochs, on_epoch=show, **how)
 
 # %% ../nbs/04_experts.ipynb #bfda6307
