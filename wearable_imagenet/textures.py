@@ -378,7 +378,7 @@ def save_timelapse(
 # %% ../nbs/08_textures.ipynb #de997585
 def save_figure(fig: Figure, path: Path):
     "Write a matplotlib figure as PNG"
-    write_file(Path(path), lambda tmp: fig.savefig(tmp, format="png"))
+    with own_style(): write_file(Path(path), lambda tmp: fig.savefig(tmp, format="png"))
 
 def draw_run(
     run: Path,   # the run's folder, with textures, checkpoint and frames
