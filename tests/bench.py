@@ -405,9 +405,8 @@ def full_parts() -> dict:
 def quick_parts() -> dict:
     """The same, so small that a test can do it."""
     tiny = {"16 px, width 8": (16, 8, 2, 24)}
-    return dict(exactness=lambda: exactness(8, 2), engine=lambda: engine(1, tiny, 2), expert_stage=lambda: expert_stage(1, 4, ((16, 2),)), memory=lambda: memories(8), experts=lambda: experts(1, 8, 32),
-                first_call=first_call, crops=lambda: crops(4), bytes=bytes_read, flops=lambda: flops(1, 8, 2), prints=lambda: prints(1, (0.1,)),
-                sides=lambda: crop_sides(1, (16,), 4, 1), curves=lambda: curves(1, (2,), (), 8, ("rebuild",)))
+    return dict(exactness=lambda: exactness(8, 2), engine=lambda: engine(1, tiny, 2), memory=lambda: memories(8), first_call=first_call, crops=lambda: crops(4), bytes=bytes_read,
+                flops=lambda: flops(1, 8, 2), prints=lambda: prints(1, (0.1,)), curves=lambda: curves(1, (2,), (), 8, ("rebuild",)))
 
 
 PLOTS = ("sides", "curves")   # parts that are no rows of the table
