@@ -139,7 +139,7 @@ def test_figures(
         logits = torch.cat([net(theta, data.normalise(part.to(theta.device))).cpu() for part in x.split(CACHED)])
     return dict(accuracy=(logits.argmax(1) == y).sum().item() / len(y), loss=F.cross_entropy(logits, y).item())
 
-# %% ../nbs/04_experts.ipynb #81b4942a
+# %% ../nbs/04_experts.ipynb #46a4c974
 def figures_so_far(
     folder: Path,      # the run's `experts` folder
     expert: int,       # number of the expert
@@ -152,6 +152,7 @@ def figures_so_far(
     whole = all(epoch_file(folder, expert, e).exists() for e in range(min(keep + 1, len(done)))) and all(done[e] for e in tested if e < len(done))
     return [f if e in tested else None for e, f in enumerate(done)] if whole else []
 
+# %% ../nbs/04_experts.ipynb #81b4942a
 @with_gradients()
 def train_expert(
     net: Network,                  # the network
