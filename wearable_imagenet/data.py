@@ -1149,6 +1149,7 @@ class Picture(Figure):
     def find_fonts(self):
         "Give texts whose letters the font lacks another one, or say that there is none."
         texts = self.findobj(Text)
+        for t in texts: t.set_usetex(False)   # texts keep the settings that they were made under
         families, complete = fonts_for(''.join(t.get_text() for t in texts))
         if not complete: warnings.warn('no font on this machine has all the letters of these names, so some are drawn as boxes: install one, such as Noto Sans CJK')
         for t in texts if families else []: t.set_fontfamily(['DejaVu Sans', *families])
