@@ -6,8 +6,8 @@
 __all__ = ['PARAMETRISATIONS', 'PRESETS', 'NEVER', 'COMPILING', 'SAVED', 'TIMED', 'CHANGEABLE', 'Pixels', 'enlarge_matrix',
            'enlarge', 'channel_mix', 'level_sizes', 'limit', 'unlimit', 'Pyramid', 'MachineSettings', 'CanvasSettings',
            'DistillSettings', 'make_settings', 'check_settings', 'Textures', 'package_version', 'check_experts',
-           'step_rates', 'Distiller', 'settings_network', 'choose_compile', 'distillation_loss', 'say_not_finite',
-           'distillation_gradient', 'distillation_step', 'check_steps', 'open_run', 'save_checkpoint',
+           'step_rates', 'Distiller', 'settings_network', 'choose_compile', 'draw_generator', 'distillation_loss',
+           'say_not_finite', 'distillation_gradient', 'distillation_step', 'check_steps', 'open_run', 'save_checkpoint',
            'load_checkpoint', 'read_begin', 'begin_canvases', 'frame_file', 'open_distiller', 'keep', 'finish',
            'say_first', 'distill', 'change_settings', 'draw_losses']
 
@@ -369,6 +369,14 @@ def choose_compile(
     return np.median(seconds[1:]) * left * SAVED > COMPILING
 
 # %% ../nbs/06_distill.ipynb #7e02b05a
+def draw_generator(
+    s: DistillSettings,   # the settings
+    step: int,            # number of the distillation step
+    draw: int = 0,        # number of the draw in this step, from 0
+) -> torch.Generator:
+    "The randomness of one draw"
+    return generator(s.seed, f"distill {draw}" if draw else "distill", step)
+
 @with_gradients()
 def distillation_loss(
     d: Distiller,   # the state
@@ -376,7 +384,7 @@ def distillation_loss(
     draw: int = 0,  # number of the draw in this step, from 0
 ) -> torch.Tensor:  # scalar, differentiable in all of `d.trained`
     "The matching loss of one distillation step (Algorithm 1, lines 4–16)"
-    s, rng = d.settings, generator(d.settings.seed, f"distill {draw}" if draw else "distill", step)
+    s, rng = d.settings, draw_generator(d.settings, step, draw)
     expert, t = draw_start(len(d.buffer), s.max_start_epoch, rng)
     steps = draw_steps(s.student_steps, len(d.y), s.canvas_size, s.crop_size, rng, s.student_batch, s.repeat, s.augment)
     canvases = d.canvases()
@@ -393,7 +401,7 @@ def say_not_finite(
     "Why, and what helps"
     s, n = d.settings, len(d.losses)
     for draw in range(s.trajectories):
-        expert, t = draw_start(len(d.buffer), s.max_start_epoch, generator(s.seed, f"distill {draw}" if draw else "distill", n))
+        expert, t = draw_start(len(d.buffer), s.max_start_epoch, draw_generator(s, n, draw))
         if (d.buffer[expert, t] - d.buffer[expert, t + s.expert_epochs]).square().sum() > 1e-30: continue
         return f"expert {expert} did not move between epochs {t} and {t + s.expert_epochs}, so there is nothing to match: use an expert_lr above {s.expert_lr:g}, expert_storage float32, or images that differ"
     return f"the matching loss became {loss:g} in distillation step {n}: use a pixel_lr below {s.pixel_lr:g} or a student_lr below {s.student_lr:g}"
