@@ -29,12 +29,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from wearable_imagenet import block
 from wearable_imagenet.augment import augment
 from wearable_imagenet.cli import Listener
-from wearable_imagenet.data import Dataset, Split, generator, load_data, write_json
-from wearable_imagenet.distill import Distiller, distillation_loss, make_settings
-from wearable_imagenet.experts import TrajectoryBuffer, draw_epoch, epoch_file, latest_file, save_tensors, train_epoch, train_experts
-from wearable_imagenet.models import find_device, init_theta, network, use_precision
-from wearable_imagenet.repeat import crop, draw_offsets
-from wearable_imagenet.unroll import draw_steps, matching_loss, unroll
+from wearable_imagenet.core import generator, write_json
+from wearable_imagenet.images.cache import load_data
+from wearable_imagenet.images.dataset import Dataset
+from wearable_imagenet.images.split import Split
+from wearable_imagenet.distill import Distiller, distillation_loss
+from wearable_imagenet.settings import make_settings
+from wearable_imagenet.core import save_tensors
+from wearable_imagenet.experts import TrajectoryBuffer, sample_epoch, epoch_file, latest_file, train_epoch, train_experts
+from wearable_imagenet.machine import find_device, use_precision
+from wearable_imagenet.network import init_theta, network
+from wearable_imagenet.repeat import crop, sample_offsets
+from wearable_imagenet.student import sample_steps, matching_loss, unroll
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 MIB = 2**20
@@ -74,7 +80,7 @@ class Case:
         self.canvases, self.lr = here(torch.randn(10, 3, canvas, canvas, generator=rng)).requires_grad_(), here(torch.tensor(0.01)).requires_grad_()
         self.y = torch.arange(10, device=self.device)
 
-    def plan(self, seed=0): return draw_steps(self.n, 10, (self.canvas, self.canvas), self.crop_size, generator(seed, "plan"))
+    def plan(self, seed=0): return sample_steps(self.n, 10, (self.canvas, self.canvas), self.crop_size, generator(seed, "plan"))
 
     def gradient(self, method, seed=0, compile=False, steps=None):
         self.net.compile, steps = compile, steps or self.plan(seed)
@@ -256,7 +262,7 @@ def first_call() -> list[dict]:
 def crops(repeats: int) -> list[dict]:
     """Ten canvases of 256 px at crop 128, forward and backward, against a loop of rolls."""
     canvases = torch.randn(10, 3, 256, 256, requires_grad=True)
-    offsets = draw_offsets(10, (256, 256), generator(0, "bench"))
+    offsets = sample_offsets(10, (256, 256), generator(0, "bench"))
     g = torch.randn(10, 3, 128, 128)   # what comes back from the network
     def gather(): torch.autograd.grad(crop(canvases, offsets, (128, 128)), canvases, g)
     def rolls(): torch.autograd.grad(torch.stack([c.roll((-int(y), -int(x)), (1, 2))[:, :128, :128] for c, (y, x) in zip(canvases, offsets)]), canvases, g)
@@ -270,7 +276,7 @@ class Epoch:
         data = load_data("materials", 32)
         self.data, self.lr, self.precision = data, 0.01, precision
         self.x, self.y = torch.from_numpy(data.train.x.copy()), torch.from_numpy(data.train.y.copy())
-        self.plan = draw_epoch(len(self.x), (32, 32), batch, generator(0, "bench"))[:len(self.x) // batch]
+        self.plan = sample_epoch(len(self.x), (32, 32), batch, generator(0, "bench"))[:len(self.x) // batch]
         self.net, self.module, self.floats = network("convnet", 3, 10, 32, width, 3), Textbook(width, 3).module, data.normalise(self.x)
         self.theta, self.sgd = init_theta(self.net, generator(0, "bench")), torch.optim.SGD(self.module.parameters(), lr=0.01)
 
@@ -377,7 +383,7 @@ def flops(repeats: int, width: int, n: int) -> list[dict]:
 
 def prints(repeats: int, yards: tuple) -> list[dict]:
     """Sheets of cloth at 150 dpi: the whole command, imports included."""
-    shown = Path(__file__).resolve().parents[1] / "nbs/images/materials.safetensors"
+    shown = Path(__file__).resolve().parents[1] / "nbs/pictures/materials.safetensors"
     with tempfile.TemporaryDirectory() as d:
         shutil.copy(shown, Path(d) / "textures.safetensors")
         def sheet(n):

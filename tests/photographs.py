@@ -1,10 +1,10 @@
-"""Photographs of known colours, stored in the ways of cameras and editors. What is stored is computed here by the formulas of the colour spaces, with neither Pillow nor a colour library."""
+"""Photographs of known colors, stored in the ways of cameras and editors. What is stored is computed here by the formulas of the color spaces, with neither Pillow nor a color library."""
 import struct
 import zlib
 
 import numpy as np
 
-# Red, green and blue of a colour space in XYZ of D50 (the columns of its matrix), and its gamma.
+# Red, green and blue of a color space in XYZ of D50 (the columns of its matrix), and its gamma.
 SPACES = {
     "Adobe RGB": ([(.60974, .31111, .01947), (.20528, .62567, .06087), (.14919, .06322, .74457)], 2.19921875),
     "ProPhoto": ([(.79767, .28804, 0), (.13519, .71188, 0), (.03135, .00008, .82510)], 1.8),
@@ -13,16 +13,16 @@ SPACES = {
 SRGB = np.array([(.43607, .22249, .01392), (.38515, .71687, .09708), (.14307, .06061, .71410)]).T
 
 
-def stored_in(space: str, colour) -> list[int]:
-    """The numbers (0 … 255) with which a file of a colour space says what sRGB says with `colour`."""
+def stored_in(space: str, color) -> list[int]:
+    """The numbers (0 … 255) with which a file of a color space says what sRGB says with `color`."""
     rows, gamma = SPACES[space]
-    v = np.asarray(colour) / 255
+    v = np.asarray(color) / 255
     linear = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
     return (255 * np.clip(np.linalg.solve(np.array(rows).T, SRGB @ linear), 0, 1) ** (1 / gamma)).round().astype(int).tolist()
 
 
 def icc_profile(space: str) -> bytes:
-    """The profile of a colour space: a matrix and a gamma, version 2."""
+    """The profile of a color space: a matrix and a gamma, version 2."""
     rows, gamma = SPACES[space]
     fixed = lambda *values: b"".join(struct.pack(">i", round(v * 65536)) for v in values)
     tags = {b"wtpt": b"XYZ \0\0\0\0" + fixed(.9642, 1, .8249), b"cprt": b"text\0\0\0\0none\0", b"desc": b"desc\0\0\0\0\0\0\0\5test\0" + bytes(78)}
@@ -48,7 +48,7 @@ def lying(x: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def png_with_key(levels: np.ndarray, bits: int, key: int) -> bytes:
-    """A grey PNG of 1 to 16 bits, of which one level stands for nothing."""
+    """A gray PNG of 1 to 16 bits, of which one level stands for nothing."""
     def chunk(kind, data): return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     h, w = levels.shape
     if bits == 16: rows = levels.astype(">u2").view(np.uint8).reshape(h, -1)
@@ -57,8 +57,8 @@ def png_with_key(levels: np.ndarray, bits: int, key: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h, bits, 0, 0, 0, 0)) + chunk(b"tRNS", struct.pack(">H", key)) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
-def quarters(colours, width: int, height: int) -> np.ndarray:
-    """uint8 (height, width, channels): upper left, upper right, lower left and lower right in a colour each."""
-    x = np.empty((height, width, len(colours[0])), np.uint8)
-    for k, colour in enumerate(colours): x[(k // 2) * (height // 2):height if k > 1 else height // 2, (k % 2) * (width // 2):width if k % 2 else width // 2] = colour
+def quarters(colors, width: int, height: int) -> np.ndarray:
+    """uint8 (height, width, channels): upper left, upper right, lower left and lower right in a color each."""
+    x = np.empty((height, width, len(colors[0])), np.uint8)
+    for k, color in enumerate(colors): x[(k // 2) * (height // 2):height if k > 1 else height // 2, (k % 2) * (width // 2):width if k % 2 else width // 2] = color
     return x

@@ -9,8 +9,10 @@ from safetensors.torch import load_file
 
 from conftest import SMALL, command, run_command, sets, tree
 from wearable_imagenet.cli import main
-from wearable_imagenet.data import UserError, load_data
-from wearable_imagenet.distill import distill, make_settings
+from wearable_imagenet.core import UserError
+from wearable_imagenet.images.cache import load_data
+from wearable_imagenet.distill import distill
+from wearable_imagenet.settings import make_settings
 from wearable_imagenet.experts import epoch_file
 
 COMMANDS = {

@@ -184,7 +184,7 @@ def test_only_the_folders_of_the_subset_are_looked_into(tmp_path, monkeypatch):
         for w in wnids + ['n01440764', 'n02102040']: noise(tmp_path/'ilsvrc'/part/w/f'{w}_1.JPEG')
     walked, walk = [], os.walk
     monkeypatch.setattr(os, 'walk', lambda top, *rest, **how: walked.append(Path(top).name) or walk(top, *rest, **how))
-    data = wd.load_data(f'imagefruit:{tmp_path}/ilsvrc', 128)          # 40 px: ImageNet's small images are enlarged
+    data = wd.load_data(f'imagefruit:{tmp_path}/ilsvrc', 128)          # 40 px: ImageNet's small images are upsampled
     assert sorted(walked) == sorted(wnids * 2) and data.size == 128
     assert data.classes == [name for _, name in wd.SUBSETS['imagefruit']]
 
@@ -209,7 +209,8 @@ import sys
 from PIL import Image
 def gone(*args, **kwargs): raise SystemExit('an image was opened')
 Image.open = gone
-from wearable_imagenet.data import generator, load_data
+from wearable_imagenet.core import generator
+from wearable_imagenet.images.cache import load_data
 print(load_data(sys.argv[1], 32).fingerprint, generator(3, 'crop', 5).initial_seed())
 '''
     first = wd.load_data(f'folder:{pets}', 32)

@@ -2,12 +2,13 @@
 import pytest
 import torch
 
-from wearable_imagenet.augment import ALL_FAMILIES, augment, draw_augmentation
-from wearable_imagenet.data import generator, normalise
-from wearable_imagenet.distill import Pyramid
-from wearable_imagenet.models import gradient, init_theta, network
+from wearable_imagenet.augment import ALL_FAMILIES, augment, sample_augmentation
+from wearable_imagenet.core import generator
+from wearable_imagenet.images.dataset import normalise
+from wearable_imagenet.canvas import Pyramid
+from wearable_imagenet.network import gradient, init_theta, network
 from wearable_imagenet.repeat import REPEATS
-from wearable_imagenet.unroll import draw_steps, matching_loss, unroll
+from wearable_imagenet.student import sample_steps, matching_loss, unroll
 
 
 def elsewhere(t):
@@ -23,7 +24,7 @@ def test_gradient_stays_on_its_device(family, repeat):
     pyramid = Pyramid((4, 3, 16, 16), levels=2, repeat=repeat)
     levels, theta = [elsewhere(level) for level in pyramid.init(rng)], elsewhere(init_theta(net, rng))
     y, lr = elsewhere(torch.arange(4)), elsewhere(torch.tensor(0.1))
-    steps = draw_steps(3, 4, (16, 16), 8, rng, batch=3, repeat=repeat, families=family)
+    steps = sample_steps(3, 4, (16, 16), 8, rng, batch=3, repeat=repeat, families=family)
     for method in ("store", "rebuild", 1):
         end = unroll(net, theta, pyramid.canvases(levels), y, lr, steps, 8, repeat, method)
         grads = torch.autograd.grad(matching_loss(end, theta.detach(), theta.detach() + 1), [*levels, theta, lr])
@@ -32,9 +33,9 @@ def test_gradient_stays_on_its_device(family, repeat):
 
 @pytest.mark.parametrize("family", ALL_FAMILIES.split("_"))
 def test_expert_batch_stays_on_its_device(family):
-    """Bytes to colours, 𝒜, gradient."""
+    """Bytes to colors, 𝒜, gradient."""
     net, rng = network("convnet", 3, 4, 8, width=4, depth=2), generator(0, "elsewhere")
-    plan, x = draw_augmentation(6, (8, 8), rng, family), elsewhere(torch.zeros(6, 3, 8, 8, dtype=torch.uint8))
+    plan, x = sample_augmentation(6, (8, 8), rng, family), elsewhere(torch.zeros(6, 3, 8, 8, dtype=torch.uint8))
     g, loss = gradient(net, elsewhere(init_theta(net, rng)), augment(normalise(x, torch.zeros(3), torch.ones(3)), plan), elsewhere(torch.arange(6) % 4))
     assert (g.device.type, loss.device.type) == ("meta", "meta")
 

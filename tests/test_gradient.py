@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from wearable_imagenet.data import generator
-from wearable_imagenet.models import init_theta, network
-from wearable_imagenet.unroll import draw_steps, matching_loss, unroll
+from wearable_imagenet.core import generator
+from wearable_imagenet.network import init_theta, network
+from wearable_imagenet.student import sample_steps, matching_loss, unroll
 
 CROP, WIDTH, CLASSES, STEPS, BATCH = 8, 6, 5, 3, 3
 FAMILIES = ["color", "crop", "cutout", "flip", "scale", "rotate", "none", "color_crop_cutout_flip_scale_rotate"]
@@ -73,8 +73,8 @@ def augment_one(image, family, amounts):
     if family == "color":
         brightness, saturation, contrast = amounts
         image = image + brightness
-        grey = image.mean(0)
-        image = torch.stack([grey + saturation * (channel - grey) for channel in image])
+        gray = image.mean(0)
+        image = torch.stack([gray + saturation * (channel - gray) for channel in image])
         return image.mean() + contrast * (image - image.mean())
     if family == "crop":
         down, right = map(int, amounts)
@@ -126,7 +126,7 @@ def test_gradient_is_that_of_the_reference(families, repeat):
     theta, target = (init_theta(net, rng).double() for _ in range(2))
     theta.requires_grad_()
     lr = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
-    steps = draw_steps(STEPS, len(y), (10, 14), CROP, rng, BATCH, repeat, families)
+    steps = sample_steps(STEPS, len(y), (10, 14), CROP, rng, BATCH, repeat, families)
     assert len(steps) == STEPS and all(len(step.which) == BATCH for step in steps)
 
     wanted = reference(theta, target, canvases, y, lr, steps, repeat, channels, depth)
@@ -143,7 +143,7 @@ def test_reference_would_notice():
     net = network("convnet", channels, CLASSES, CROP, WIDTH, depth)
     canvases = torch.randn(CLASSES, channels, 10, 14, generator=rng, dtype=torch.float64).requires_grad_()
     y, (theta, target) = torch.arange(CLASSES), (init_theta(net, rng).double().requires_grad_() for _ in range(2))
-    steps = draw_steps(STEPS, len(y), (10, 14), CROP, rng, BATCH, "grid", "none")
+    steps = sample_steps(STEPS, len(y), (10, 14), CROP, rng, BATCH, "grid", "none")
     lr = torch.tensor(0.3, dtype=torch.float64)
     wanted, = torch.autograd.grad(reference(theta, target, canvases, y, lr, steps, "grid", channels, depth), canvases)
     found, = torch.autograd.grad(matching_loss(unroll(net, theta, canvases, y, lr * (1 + 1e-6), steps, CROP), theta.detach(), target.detach()), canvases)

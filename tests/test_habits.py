@@ -19,15 +19,27 @@ from torch.utils._pytree import tree_leaves
 
 from conftest import ROOT, SMALL, assert_same, command, run_command, sets
 from wearable_imagenet.cli import find_settings, main
-from wearable_imagenet.cloth import print_proof
-from wearable_imagenet.data import UserError, class_names, generator, load_data
-from wearable_imagenet.distill import Textures, make_settings
+from wearable_imagenet.cloth.proof import print_proof
+from wearable_imagenet.core import UserError, generator
+from wearable_imagenet.images.cache import load_data
+from wearable_imagenet.images.known import class_names
+from wearable_imagenet.settings import make_settings
+from wearable_imagenet.textures import Textures
 from wearable_imagenet.experts import TrajectoryBuffer
-from wearable_imagenet.models import accuracy, init_theta, network
-from wearable_imagenet.textures import draw_method, draw_tilings, draw_worst_line, save_figure, to_rgb
-from wearable_imagenet.unroll import draw_steps, matching_loss, unroll
-from wearable_imagenet.wear import draw_wardrobe
-from wearable_imagenet.widgets import CropExplorer, DistillStudio, EvaluationExplorer, FolderExplorer, StudentExplorer, TextureStudio, TrailExplorer
+from wearable_imagenet.network import accuracy, init_theta, network
+from wearable_imagenet.figure import save_figure
+from wearable_imagenet.pictures import draw_method, draw_tilings
+from wearable_imagenet.seams import draw_worst_line
+from wearable_imagenet.textures import to_rgb
+from wearable_imagenet.student import sample_steps, matching_loss, unroll
+from wearable_imagenet.cloth.wear import draw_wardrobe
+from wearable_imagenet.explore.crop import CropExplorer
+from wearable_imagenet.explore.evaluation import EvaluationExplorer
+from wearable_imagenet.explore.fitting import TextureStudio
+from wearable_imagenet.explore.folder import FolderExplorer
+from wearable_imagenet.explore.student import StudentExplorer
+from wearable_imagenet.explore.studio import DistillStudio
+from wearable_imagenet.explore.trail import TrailExplorer
 
 TINY = dict(crop_size=8, canvas_size=8, width=4, depth=2, levels=2, experts=1, train_epochs=2, expert_batch=8, expert_epochs=1, max_start_epoch=1, student_steps=2, distill_steps=2, eval_networks=1, eval_epochs=2)
 
@@ -87,7 +99,7 @@ def test_no_64_bit_floats_on_the_device():
     theta, x, y = init_theta(net, rng).to("meta"), torch.zeros(4, 3, 8, 8, device="meta"), torch.zeros(4, dtype=torch.long, device="meta")
     with NoDoubles():
         assert accuracy(net, theta, x, y) != accuracy(net, theta, x, y)      # no values: not a number
-        canvases, steps = torch.zeros(2, 3, 8, 8, device="meta", requires_grad=True), draw_steps(2, 2, (8, 8), 8, rng)
+        canvases, steps = torch.zeros(2, 3, 8, 8, device="meta", requires_grad=True), sample_steps(2, 2, (8, 8), 8, rng)
         for method in ("store", "rebuild"):
             end = unroll(net, theta, canvases, y[:2], torch.tensor(0.1, device="meta"), steps, 8, method=method)
             torch.autograd.grad(matching_loss(end, theta, theta + 1), canvases)

@@ -84,9 +84,9 @@ def test_export_would_notice(tmp_path):
     """The comparison above depends on nothing outside the tree: one changed cell is one changed module."""
     shutil.copy(ROOT / "settings.ini", tmp_path)
     (tmp_path / "nbs").mkdir()
-    text = (ROOT / "nbs/03_repeat.ipynb").read_text(encoding="utf-8")
+    text = (ROOT / "nbs/09_repeat.ipynb").read_text(encoding="utf-8")
     assert text.count("def plane_to_canvas(") == 1
-    (tmp_path / "nbs/03_repeat.ipynb").write_text(text.replace("def plane_to_canvas(", "def plane_to_canvases("), encoding="utf-8")
+    (tmp_path / "nbs/09_repeat.ipynb").write_text(text.replace("def plane_to_canvas(", "def plane_to_canvases("), encoding="utf-8")
     done = subprocess.run([Path(sys.executable).parent / "nbdev_export"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     made = (tmp_path / "wearable_imagenet/repeat.py").read_text(encoding="utf-8")

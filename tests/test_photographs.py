@@ -1,4 +1,4 @@
-"""Folders of photographs as people have them, made at random: every file is a picture of the right class and split in the right colours, or it is named as left out."""
+"""Folders of photographs as people have them, made at random: every file is a picture of the right class and split in the right colors, or it is named as left out."""
 import io
 import os
 import unicodedata
@@ -10,8 +10,11 @@ from PIL import Image
 
 from photographs import SPACES, exif, icc_profile, lying, png_with_key, quarters, stored_in
 from wearable_imagenet import data as wd
-from wearable_imagenet.data import LEFT, UserError, load_data, open_source, say_files, say_repeated
-from wearable_imagenet.widgets import FolderExplorer
+from wearable_imagenet.core import UserError
+from wearable_imagenet.images.cache import load_data, say_files, say_repeated
+from wearable_imagenet.images.known import open_source
+from wearable_imagenet.images.source import LEFT
+from wearable_imagenet.explore.folder import FolderExplorer
 
 NAMES = ["cat", "Dog", "木材", "かべ", "Ba$$in", "US$ notes, CA$ notes", "x_1^2", "été", "e\u0301cole", "back\\slash", "it's", "-rf", "#tag", "a b", "train", "übung", "50%", "{brace}", "C:", "~home"]
 SPLITS = [("train", "valid"), ("Train", "Test"), ("TRAINING", "Testing"), ("train", "validation"), ("seg_train", "seg_test"), ("training_set", "test_set"), ("train", "dev"), ("train_images", "val_images"), ("trn", "tst")]
@@ -23,41 +26,41 @@ WHITE = np.array([255, 255, 255])
 def rgb(rng, low=0, high=256): return rng.integers(low, high, 3)
 
 
-# Each way to store a picture: (rng, path without suffix, width, height) -> (path, the four colours that a screen shows, how far off they may be)
+# Each way to store a picture: (rng, path without suffix, width, height) -> (path, the four colors that a screen shows, how far off they may be)
 
-def plain(suffix, tolerance=2, colour=rgb, mode="RGB", **how):
+def plain(suffix, tolerance=2, color=rgb, mode="RGB", **how):
     def make(rng, path, w, h):
-        colours = [colour(rng) for _ in range(4)]
+        colors = [color(rng) for _ in range(4)]
         how_now = how | ({} if "format" in how or suffix.lower() in Image.registered_extensions() else dict(format="PNG"))
-        Image.fromarray(quarters(colours, w, h)).convert(mode).save(path.with_name(path.name + suffix), **how_now)
-        return path.with_name(path.name + suffix), colours, tolerance
+        Image.fromarray(quarters(colors, w, h)).convert(mode).save(path.with_name(path.name + suffix), **how_now)
+        return path.with_name(path.name + suffix), colors, tolerance
     return make
 
 
 def profiled(space, suffix, tolerance):
     def make(rng, path, w, h):
-        colours = [rgb(rng, 60, 200) for _ in range(4)]     # inside every space
+        colors = [rgb(rng, 60, 200) for _ in range(4)]     # inside every space
         path = path.with_name(path.name + suffix)
-        Image.fromarray(quarters([stored_in(space, c) for c in colours], w, h)).save(path, icc_profile=icc_profile(space), **dict(quality=95, subsampling=0) if suffix == ".jpg" else {})
-        return path, colours, tolerance
+        Image.fromarray(quarters([stored_in(space, c) for c in colors], w, h)).save(path, icc_profile=icc_profile(space), **dict(quality=95, subsampling=0) if suffix == ".jpg" else {})
+        return path, colors, tolerance
     return make
 
 
 def turned(orientation, *odd):
     def make(rng, path, w, h):
-        colours = [rgb(rng) for _ in range(4)]
+        colors = [rgb(rng) for _ in range(4)]
         path = path.with_name(path.name + ".jpg")
-        Image.fromarray(np.ascontiguousarray(lying(quarters(colours, w, h), orientation))).save(path, quality=95, subsampling=0, exif=exif(orientation, *odd))
-        return path, colours, 6
+        Image.fromarray(np.ascontiguousarray(lying(quarters(colors, w, h), orientation))).save(path, quality=95, subsampling=0, exif=exif(orientation, *odd))
+        return path, colors, 6
     return make
 
 
 def transparent(mode, suffix):
     def make(rng, path, w, h):
         bands = 1 if mode == "LA" else 3
-        colours, alphas = [rng.integers(0, 256, bands) for _ in range(4)], rng.integers(0, 256, 4)
-        Image.fromarray(quarters([[*c, a] for c, a in zip(colours, alphas)], w, h), mode).save(path.with_name(path.name + suffix), **dict(lossless=True, exact=True) if suffix == ".webp" else {})
-        return path.with_name(path.name + suffix), [(c * (a / 255) + WHITE[:bands] * (1 - a / 255)).repeat(3 // bands) for c, a in zip(colours, alphas)], 2
+        colors, alphas = [rng.integers(0, 256, bands) for _ in range(4)], rng.integers(0, 256, 4)
+        Image.fromarray(quarters([[*c, a] for c, a in zip(colors, alphas)], w, h), mode).save(path.with_name(path.name + suffix), **dict(lossless=True, exact=True) if suffix == ".webp" else {})
+        return path.with_name(path.name + suffix), [(c * (a / 255) + WHITE[:bands] * (1 - a / 255)).repeat(3 // bands) for c, a in zip(colors, alphas)], 2
     return make
 
 
@@ -73,11 +76,11 @@ def keyed(bits):
 
 
 def palette(rng, path, w, h):
-    colours = [rgb(rng) for _ in range(4)]
+    colors = [rgb(rng) for _ in range(4)]
     image = Image.fromarray(quarters([[k] for k in range(4)], w, h)[..., 0], "P")
-    image.putpalette([int(v) for c in colours for v in c])
+    image.putpalette([int(v) for c in colors for v in c])
     image.save(path.with_name(path.name + ".png"), transparency=2)
-    return path.with_name(path.name + ".png"), [WHITE if k == 2 else c for k, c in enumerate(colours)], 1
+    return path.with_name(path.name + ".png"), [WHITE if k == 2 else c for k, c in enumerate(colors)], 1
 
 
 def inks(rng, path, w, h):
@@ -94,20 +97,20 @@ def deep(rng, path, w, h):
 
 def moving(suffix):
     def make(rng, path, w, h):
-        colours = [rgb(rng) for _ in range(4)]
-        frames = [Image.fromarray(quarters(c, w, h)) for c in (colours, colours[::-1])]
+        colors = [rgb(rng) for _ in range(4)]
+        frames = [Image.fromarray(quarters(c, w, h)) for c in (colors, colors[::-1])]
         frames[0].save(path.with_name(path.name + suffix), save_all=True, append_images=frames[1:], **dict(lossless=True) if suffix == ".webp" else {})
-        return path.with_name(path.name + suffix), colours, 6 if suffix in (".gif", ".mpo") else 2
+        return path.with_name(path.name + suffix), colors, 6 if suffix in (".gif", ".mpo") else 2
     return make
 
 
-def grey(rng): return np.full(3, rng.integers(0, 256))
+def gray(rng): return np.full(3, rng.integers(0, 256))
 
 
 odd_resolution = b"\x01\x1a\0\x0a\0\0\0\1\0\0\0\x40"
 PICTURES = [plain(s) for s in (".png", ".PNG", ".bmp", ".tif", ".ppm", ".jp2", "", ".photo")] + \
     [plain(s, 6, quality=95, subsampling=0, format="JPEG") for s in (".jpg", ".JPEG", ".jfif", ".jpe", ".png", "")] + \
-    [plain(".avif", 12), plain(".webp", lossless=True), plain(".jpg", format="PNG"), plain(".gif", 2), plain(".png", 1, grey, "L"), plain(".tif", 1, grey, "L"), plain(".jpg", 6, grey, "L", format="JPEG", quality=95)] + \
+    [plain(".avif", 12), plain(".webp", lossless=True), plain(".jpg", format="PNG"), plain(".gif", 2), plain(".png", 1, gray, "L"), plain(".tif", 1, gray, "L"), plain(".jpg", 6, gray, "L", format="JPEG", quality=95)] + \
     [profiled(space, s, t) for space in SPACES for s, t in ((".png", 4), (".jpg", 10), (".tif", 4))] + [turned(k) for k in range(1, 9)] + [turned(6, odd_resolution), turned(3, b"\x01\x1a\0\2\0\0\0\4abc\0")] + \
     [transparent("RGBA", ".png"), transparent("LA", ".png"), transparent("RGBA", ".webp"), transparent("RGBA", ".tif")] + [keyed(b) for b in (1, 2, 4, 8, 16)] + [palette, inks, deep, moving(".gif"), moving(".webp"), moving(".mpo"), moving(".apng")]
 
@@ -124,7 +127,7 @@ def not_a_picture(rng, path):
 
 
 def make_folder(root, rng):
-    """A folder of pictures in one of many layouts → {path: (class, split or None, colours, tolerance)}."""
+    """A folder of pictures in one of many layouts → {path: (class, split or None, colors, tolerance)}."""
     classes = [NAMES[i] for i in rng.choice(len(NAMES), rng.integers(2, 5), replace=False)]
     layout, made = rng.choice(["classes", "splits", "doubled", "inside"]), {}
     train, test = SPLITS[rng.integers(len(SPLITS))]
@@ -138,8 +141,8 @@ def make_folder(root, rng):
                 where = folder / "more" / "deeper" if rng.random() < 0.15 else folder
                 where.mkdir(parents=True, exist_ok=True)
                 w, h = 2 * rng.integers(20, 45, 2)
-                path, colours, tolerance = PICTURES[rng.integers(len(PICTURES))](rng, where / f"IMG {i:03}", int(w), int(h))
-                made[path] = unicodedata.normalize("NFC", name), split, colours, tolerance
+                path, colors, tolerance = PICTURES[rng.integers(len(PICTURES))](rng, where / f"IMG {i:03}", int(w), int(h))
+                made[path] = unicodedata.normalize("NFC", name), split, colors, tolerance
             if rng.random() < 0.6: not_a_picture(rng, folder / f"bad {rng.integers(10**6)}")
     for name in rng.choice(CLUTTER, 4, replace=False):
         place = [root, base, folder][rng.integers(3)] / name
@@ -171,10 +174,10 @@ def test_every_file_is_a_picture_or_is_named(tmp_path, seed):
         for item, x, y in zip(items, part.x, part.y): kept[Path(item.image)] = x, data.classes[y], split
     assert kept.keys() == made.keys(), [p for p in kept.keys() ^ made.keys()]
     for path, (x, name, split) in kept.items():
-        wanted, part, colours, tolerance = made[path]
+        wanted, part, colors, tolerance = made[path]
         assert name == wanted and part in (split, None), path
-        for colour, (i, j) in zip(colours, ((8, 8), (8, 24), (24, 8), (24, 24))):
-            assert np.abs(x[:, i, j].astype(float) - colour).max() <= tolerance, (path, x[:, i, j], colour)
+        for color, (i, j) in zip(colors, ((8, 8), (8, 24), (24, 8), (24, 24))):
+            assert np.abs(x[:, i, j].astype(float) - color).max() <= tolerance, (path, x[:, i, j], color)
     told = named(data, root)
     for path in (p for p in root.rglob("*") if not p.is_dir() or p.is_symlink()):
         names = [wd.printable(p.relative_to(root)) for p in (path, *path.parents) if p != root and root in p.parents]
@@ -183,18 +186,18 @@ def test_every_file_is_a_picture_or_is_named(tmp_path, seed):
 
 
 def test_photographs_from_telephones(tmp_path):
-    """Photographs of iPhones are read where their reader is installed, upright and in the colours of their profile."""
+    """Photographs of iPhones are read where their reader is installed, upright and in the colors of their profile."""
     pytest.importorskip("pillow_heif")
     assert ".heic" in wd.SUFFIXES
     rng = np.random.default_rng(0)
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
         for k, suffix in enumerate((".HEIC", ".heif", ".jpg", "")):
-            colours = [rgb(rng, 60, 200) for _ in range(4)]
-            x = quarters([stored_in("wide gamut", c) for c in colours], 64, 80)
+            colors = [rgb(rng, 60, 200) for _ in range(4)]
+            x = quarters([stored_in("wide gamut", c) for c in colors], 64, 80)
             Image.fromarray(x).save(tmp_path / name / f"IMG_{k}{suffix}", format="HEIF", quality=95, icc_profile=icc_profile("wide gamut"))
             found = wd.decode_file(tmp_path / name / f"IMG_{k}{suffix}", 32)
-            for colour, (i, j) in zip(colours, ((8, 8), (8, 24), (24, 8), (24, 24))): assert np.abs(found[:, i, j].astype(float) - colour).max() <= 12
+            for color, (i, j) in zip(colors, ((8, 8), (8, 24), (24, 8), (24, 24))): assert np.abs(found[:, i, j].astype(float) - color).max() <= 12
     data = load_data(f"folder:{tmp_path}", 32)
     assert (len(data.train) + len(data.test), data.skipped) == (8, [])
 

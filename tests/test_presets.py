@@ -10,9 +10,9 @@ from safetensors.numpy import load_file
 from conftest import ROOT, SHARED, sets
 
 from wearable_imagenet.cli import main
-from wearable_imagenet.data import load_data
-from wearable_imagenet.distill import make_settings
-from wearable_imagenet.repeat import tile
+from wearable_imagenet.images.cache import load_data
+from wearable_imagenet.settings import make_settings
+from wearable_imagenet.tile import tile
 
 TINY = SHARED / "data" / "tiny-imagenet-10"
 
@@ -131,7 +131,7 @@ CLOTH_SMALL = dict(crop_size=16, canvas_size=64, width=6, depth=2, experts=1, tr
 
 
 def test_cloth_is_made_for_cloth():
-    """A print has room, the repeat is that of apparel, colours stay in the range, and other shapes and repeats need no other setting."""
+    """A print has room, the repeat is that of apparel, colors stay in the range, and other shapes and repeats need no other setting."""
     s = make_settings("cloth")
     assert s.data == "materials" and s.repeat == "half-drop" and s.parametrisation == "pyramid"
     assert tuple(side // s.crop_size for side in s.canvas_size) == (4, 4) and 0 < s.contrast <= 1

@@ -17,9 +17,9 @@ from PIL import Image
 
 from conftest import ROOT, command, run_command, tree
 from wearable_imagenet.cli import main
-from wearable_imagenet.distill import Textures
+from wearable_imagenet.textures import Textures
 
-DEMO = ROOT / "nbs/images/materials.safetensors"
+DEMO = ROOT / "nbs/pictures/materials.safetensors"
 CLASSES = ["dirt", "paving"]
 
 
@@ -56,8 +56,8 @@ def test_png_chunk_by_chunk(run, tmp_path):
     """A sheet in many strips, decoded by hand: header, size of a pixel, profile, texts, and every row of the right length."""
     path, = print_to(tmp_path, run, "--class", "paving", "--inches", "3", "--sheet", "21x14in", "--repeat", "half-drop")
     found = walk(path)
-    width, height, depth, colour, *_ = struct.unpack(">IIBBBBB", found["IHDR"][0])
-    assert (width, height, depth, colour) == (3150, 2100, 8, 2) and len(found["IDAT"]) > 1
+    width, height, depth, color, *_ = struct.unpack(">IIBBBBB", found["IHDR"][0])
+    assert (width, height, depth, color) == (3150, 2100, 8, 2) and len(found["IDAT"]) > 1
     assert struct.unpack(">IIB", found["pHYs"][0]) == (5906, 5906, 1)           # 150 dots an inch, in dots a metre
     name, profile = found["iCCP"][0].split(b"\0", 1)
     assert zlib.decompress(profile[1:])[36:40] == b"acsp" and list(found)[:2] == ["IHDR", "iCCP"]
@@ -148,7 +148,7 @@ def test_no_name_leads_out_and_nothing_is_overwritten(run, tmp_path, capsys):
 
 
 def test_two_inks_for_gray_data(run, tmp_path):
-    """Gray textures in two inks: all colours lie on the line between them."""
+    """Gray textures in two inks: all colors lie on the line between them."""
     t = Textures.load(run / "textures.safetensors")
     dataclasses.replace(t, canvases=t.canvases[:, :1], mean=t.mean[:1], std=t.std[:1]).save(tmp_path / "gray/textures.safetensors")
     path = print_to(tmp_path / "out", tmp_path / "gray", "--inches", "1", "--tone", "0.8", "--inks", "#1b2a49,#f4efe6")[0]

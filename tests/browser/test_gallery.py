@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 
 from conftest import ROOT
-from wearable_imagenet.distill import Textures
-from wearable_imagenet.gallery import save_gallery
-from wearable_imagenet.repeat import tile
-from wearable_imagenet.textures import to_image, to_rgb
+from wearable_imagenet.textures import Textures
+from wearable_imagenet.cloth.gallery import save_gallery
+from wearable_imagenet.tile import tile
+from wearable_imagenet.textures import to_rgb
+from wearable_imagenet.tile import to_image
 
 from .lesson import SCREENSHOTS
 
@@ -27,7 +28,7 @@ SMALL_TYPE = """() => [...document.querySelectorAll("body *")].filter(e => e.get
 @pytest.fixture(scope="module")
 def textures() -> Textures:
     """Five of the demo's classes, shifted by a third; one has a name that would like to be more than a name."""
-    t = Textures.load(ROOT / "nbs/images/materials.safetensors")
+    t = Textures.load(ROOT / "nbs/pictures/materials.safetensors")
     names = ["<img src=x onerror=alert(1)>", *t.classes[1:5]]
     return Textures(t.canvases[:5], torch.arange(5), t.student_lr, t.mean, t.std, names, replace(t.settings, repeat="shift:0,1/3"))
 
@@ -96,7 +97,7 @@ def test_neutral(scheme, browser, address):
         gallery.page.screenshot(path=SCREENSHOTS / f"gallery_{scheme}.png")
         for element in ("body", ".card"):
             style = gallery.page.locator(element).first.evaluate("e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]")
-            (ground, ink) = ([int(v) for v in re.findall(r"\d+", colour)[:3]] for colour in style)
+            (ground, ink) = ([int(v) for v in re.findall(r"\d+", color)[:3]] for color in style)
             assert len(set(ground)) == 1 and contrast(ground, ink) > 7
         for verdict in gallery.page.locator(".pass, .warn, .fail, dt, figcaption").all():
             ink = [int(v) for v in re.findall(r"\d+", verdict.evaluate("e => getComputedStyle(e).color"))[:3]]
@@ -104,9 +105,9 @@ def test_neutral(scheme, browser, address):
 
 
 def contrast(a, b) -> float:
-    """Of two colours, as WCAG 2 defines it."""
-    def luminance(colour):
-        linear = [v / 255 / 12.92 if v / 255 <= 0.04045 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in colour]
+    """Of two colors, as WCAG 2 defines it."""
+    def luminance(color):
+        linear = [v / 255 / 12.92 if v / 255 <= 0.04045 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in color]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     low, high = sorted((luminance(a), luminance(b)))
     return (high + 0.05) / (low + 0.05)

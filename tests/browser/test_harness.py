@@ -10,17 +10,17 @@ import base64, io, ipywidgets as widgets
 from PIL import Image
 number = widgets.IntSlider(description="number n", min=0, max=50, continuous_update=False)
 twice = widgets.IntSlider(description="number n twice", min=0, max=100)
-colour = widgets.Dropdown(description="colour", options=["red", "blue"])
+color = widgets.Dropdown(description="color", options=["red", "blue"])
 reset = widgets.Button(description="reset")
 reset.on_click(lambda _: setattr(number, "value", 0))
 view = widgets.HTML()
 def show(_=None):
     png = io.BytesIO()
-    Image.new("RGB", (100 + number.value, 50), colour.value).save(png, "png")
-    view.value = f'<figure><img alt="" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"><figcaption>{colour.value}, n = {number.value}.</figcaption></figure>'
-for control in (number, colour): control.observe(show, "value")
+    Image.new("RGB", (100 + number.value, 50), color.value).save(png, "png")
+    view.value = f'<figure><img alt="" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}"><figcaption>{color.value}, n = {number.value}.</figcaption></figure>'
+for control in (number, color): control.observe(show, "value")
 show()
-box = widgets.VBox([number, twice, colour, reset, view])
+box = widgets.VBox([number, twice, color, reset, view])
 box.add_class("wearable-explorer")
 box
 """
@@ -47,7 +47,7 @@ def test_hands_and_eyes(open_cells):
         assert lesson.caption(says="n = 7.") == "red, n = 7." and lesson.value("number n") == lesson.python("number.value") == "7"
         lesson.drag("number n", 1)
         assert lesson.caption(says="n = 50.") and lesson.value("number n") == "50" and lesson.value("number n twice") == "0"
-        lesson.dropdown("colour").select_option("blue")
+        lesson.dropdown("color").select_option("blue")
         assert lesson.caption(says="blue") == "blue, n = 50."
         assert lesson.picture() == png(lesson.python("view.value"))
         lesson.screenshot("harness", n=0)
