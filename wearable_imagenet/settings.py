@@ -215,6 +215,21 @@ _PAPER = dict(
 )
 PRESETS = {
     "materials": {},
+    "lesson": dict(
+        crop_size=16,
+        width=12,
+        depth=2,
+        canvas_size=32,
+        levels=3,
+        experts=2,
+        train_epochs=8,
+        keep_epochs=8,
+        student_lr=0.02,
+        pixel_lr=30,
+        distill_steps=60,
+        eval_networks=4,
+        eval_epochs=200,
+    ),
     "cloth": dict(
         canvas_size=128,
         repeat="half-drop",

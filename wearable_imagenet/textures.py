@@ -27,6 +27,10 @@ class Textures:
     classes: list[str]  # class names in label order
     settings: DistillSettings  # how they were made
 
+    @property
+    def channels(self) -> int:
+        return self.canvases.shape[1]
+
     def save(self, path: Path):
         "Write everything into one safetensors file"
         tensors = dict(
