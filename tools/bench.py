@@ -21,7 +21,9 @@ from functools import partial
 from pathlib import Path
 
 if "--plain" in sys.argv: os.environ["WEARABLE_IMAGENET_KEEP_MEMORY"] = "off"   # a process as PyTorch alone would have it
-import wearable_imagenet   # before PyTorch: see notebook 00a
+import wearable_imagenet  # noqa: F401  before PyTorch: its process is prepared
+
+# isort: split
 import torch
 import torch.nn.functional as F
 from torch.fx.experimental.proxy_tensor import make_fx
