@@ -26,24 +26,24 @@ programs:
 test: .venv/ready programs  ## every test, the notebooks' cells included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
 
-hostile: .venv/ready programs  ## every test once more, as on other people's machines: see tests/hostile.py
-	$(BIN)/python tests/hostile.py -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
+hostile: .venv/ready programs  ## every test once more, as on other people's machines: see tools/hostile.py
+	$(BIN)/python tools/hostile.py -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
 
 lab: .venv/ready  ## JupyterLab on the lessons
 	$(BIN)/jupyter lab --notebook-dir=nbs --LabApp.default_url=/lab/tree/tutorials/01_no_border.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)
 
 bench: .venv/ready  ## how fast the hot path is on this machine; writes runs/bench.json
-	$(BIN)/python tests/bench.py $(ARGS)
+	$(BIN)/python tools/bench.py $(ARGS)
 
 export: .venv/ready  ## nbs/ -> wearable_imagenet/
 	$(BIN)/nbdev_export
 
 refresh: .venv/ready  ## run the notebooks from top to bottom and save their outputs
-	$(BIN)/python tests/refresh.py $(NOTEBOOKS)
+	$(BIN)/python tools/refresh.py $(NOTEBOOKS)
 	$(BIN)/nbdev_clean
 
 readme: .venv/ready  ## nbs/index.ipynb -> README.md
-	$(BIN)/python tests/readme.py > README.md.new && mv README.md.new README.md
+	$(BIN)/python tools/readme.py > README.md.new && mv README.md.new README.md
 
 clean:  ## remove what can be made again, except runs/
 	rm -rf .venv build dist *.egg-info .pytest_cache

@@ -13,7 +13,7 @@ from conftest import ROOT
 def bench(tmp_path_factory):
     """The quick benchmark, in a process of its own."""
     target = tmp_path_factory.mktemp("bench") / "bench.json"
-    done = subprocess.run([sys.executable, ROOT / "tests/bench.py", "--quick", "--out", target], env=os.environ | {"PYTHONIOENCODING": "utf-8"}, capture_output=True, encoding="utf-8")
+    done = subprocess.run([sys.executable, ROOT / "tools/bench.py", "--quick", "--out", target], env=os.environ | {"PYTHONIOENCODING": "utf-8"}, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return json.loads(target.read_text()), done.stdout
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-resource = pytest.importorskip("resource", reason="limits and forks of Unix")
-
 from wearable_imagenet import data as wd
+
+resource = pytest.importorskip("resource", reason="limits and forks of Unix")
 
 FORK = multiprocessing.get_context('fork')
 ROOT = Path(__file__).resolve().parents[1]

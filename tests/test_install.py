@@ -14,7 +14,7 @@ from configparser import ConfigParser
 import pytest
 
 from conftest import ROOT, sets
-from hostile import LEFT_OUT
+from tools.hostile import LEFT_OUT
 
 TINY_DEMO = dict(crop_size=8, canvas_size=8, width=4, depth=2, levels=2, experts=1, train_epochs=1, expert_batch=256, expert_epochs=1, max_start_epoch=0,
                  student_steps=1, distill_steps=1, eval_networks=1, eval_epochs=1)

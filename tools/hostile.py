@@ -1,5 +1,8 @@
-"""Run the suite as on other people's machines: python tests/hostile.py [arguments of pytest]. A copy of the checkout, in a folder with spaces and a quote in its name; matplotlib set up for somebody
-who writes papers; a terminal that knows ASCII only; files that nobody else may read; no home."""
+"""Run the suite as on other people's machines: python tools/hostile.py [arguments of pytest]
+
+A copy of the checkout, in a folder with spaces and a quote in its name; matplotlib set up for somebody who writes papers;
+a terminal that knows ASCII only; files that nobody else may read; no home.
+"""
 import os
 import shutil
 import subprocess

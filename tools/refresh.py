@@ -1,4 +1,4 @@
-"""Run notebooks from top to bottom, as nbdev_test does, and save their outputs: python tests/refresh.py nbs/13_student.ipynb …"""
+"""Run notebooks from top to bottom, as nbdev_test does, and save their outputs: python tools/refresh.py nbs/03_repeat.ipynb …"""
 import sys
 from pathlib import Path
 

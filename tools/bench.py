@@ -1,7 +1,8 @@
-"""How fast and how large the hot path is on this machine: python tests/bench.py [--quick]
+"""How fast and how large the hot path is on this machine: python tools/bench.py [--quick]
 
-Every comparison is a ratio from one run in which the candidates take turns; each figure is a median. Memory is that of a fresh process per figure.
-Prints a table and writes runs/bench.json, from which notebook 05 draws its own (copy it to nbs/bench.json). --quick is for tests: small sizes, seconds.
+Every comparison is a ratio from one run in which the candidates take turns; each figure is a median. Memory is that of
+a fresh process per figure. Prints a table and writes runs/bench.json, from which a notebook draws its own (copy it to
+nbs/bench.json). --quick is for tests: small sizes, seconds.
 """
 import argparse
 import ctypes
@@ -20,7 +21,9 @@ from functools import partial
 from pathlib import Path
 
 if "--plain" in sys.argv: os.environ["WEARABLE_IMAGENET_KEEP_MEMORY"] = "off"   # a process as PyTorch alone would have it
-import wearable_imagenet   # before PyTorch: see notebook 00a
+import wearable_imagenet  # noqa: F401  before PyTorch: its process is prepared
+
+# isort: split
 import torch
 import torch.nn.functional as F
 from torch.fx.experimental.proxy_tensor import make_fx
