@@ -1,4 +1,5 @@
 """What must work on a GPU, tried without one: PyTorch's meta device computes shapes only, but refuses to be mixed with the CPU as a GPU does."""
+
 import pytest
 import torch
 
@@ -35,10 +36,16 @@ def test_expert_batch_stays_on_its_device(family):
     """Bytes to colours, 𝒜, gradient."""
     net, rng = network("convnet", 3, 4, 8, width=4, depth=2), generator(0, "elsewhere")
     plan, x = draw_augmentation(6, (8, 8), rng, family), elsewhere(torch.zeros(6, 3, 8, 8, dtype=torch.uint8))
-    g, loss = gradient(net, elsewhere(init_theta(net, rng)), augment(normalise(x, torch.zeros(3), torch.ones(3)), plan), elsewhere(torch.arange(6) % 4))
+    g, loss = gradient(
+        net,
+        elsewhere(init_theta(net, rng)),
+        augment(normalise(x, torch.zeros(3), torch.ones(3)), plan),
+        elsewhere(torch.arange(6) % 4),
+    )
     assert (g.device.type, loss.device.type) == ("meta", "meta")
 
 
 def test_mixing_would_show():
     """The device does what this file relies on."""
-    with pytest.raises(RuntimeError, match="(?i)device"): elsewhere(torch.ones(3)) + torch.ones(3)
+    with pytest.raises(RuntimeError, match="(?i)device"):
+        elsewhere(torch.ones(3)) + torch.ones(3)

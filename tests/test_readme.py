@@ -1,4 +1,5 @@
 """The front page and the notebook that it is made from say the same."""
+
 from tools.readme import LINK, ROOT, readme
 
 

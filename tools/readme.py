@@ -2,6 +2,7 @@
 
 The notebook's prose, and its code without outputs; links that start in nbs/ start at the root.
 """
+
 import posixpath
 import re
 from pathlib import Path
