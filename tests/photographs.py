@@ -1,4 +1,7 @@
-"""Photographs of known colours, stored in the ways of cameras and editors. What is stored is computed here by the formulas of the colour spaces, with neither Pillow nor a colour library."""
+"""Photographs of known colours, stored in the ways of cameras and editors.
+
+What is stored is computed here by the formulas of the colour spaces, with neither Pillow nor a colour library.
+"""
 
 import struct
 import zlib
