@@ -43,7 +43,7 @@ lint: .venv/ready  ## say what is wrong with style, and change nothing
 	$(BIN)/ruff format --check $(SOURCES)
 
 format: .venv/ready  ## put style right in notebooks, tests and tools; export the notebooks
-	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff check --fix-only $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/nbdev_export
 
