@@ -1,4 +1,5 @@
-"""What several tests share: one thread a worker, a cache of their own, a few real images, and one small run made in peace."""
+"""What several tests share: one thread a worker, a cache of their own, a few real images, and one small run made in
+peace."""
 
 import json
 import os
@@ -14,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"  # photographs that are no part of the project; may be absent
 sys.path.insert(0, str(ROOT))  # the checkout is tested, whether or not it is installed
 
-# Threads × workers stay within the cores. Set before torch is imported, and inherited by every process that a test starts.
+# Threads × workers stay within the cores. Set before torch is imported, and inherited by every process that a test
+# starts.
 _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _share = max(1, _cores // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
 os.environ["OMP_NUM_THREADS"] = str(min(_share, int(os.environ.get("OMP_NUM_THREADS", _share))))
@@ -87,7 +89,8 @@ def assert_same(run: Path, other: Path):
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory):
-    """`once(name, make)`: a folder that `make(folder)` fills for the first worker that asks, and that all workers then read."""
+    """`once(name, make)`: a folder that `make(folder)` fills for the first worker that asks, and that all workers
+    then read."""
     base = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         base = base.parent

@@ -1,4 +1,7 @@
-"""Photographs of known colors, stored in the ways of cameras and editors. What is stored is computed here by the formulas of the color spaces, with neither Pillow nor a color library."""
+"""Photographs of known colors, stored in the ways of cameras and editors.
+
+What is stored is computed here by the formulas of the color spaces, with neither Pillow nor a color library.
+"""
 
 import struct
 import zlib

@@ -63,13 +63,15 @@ def test_help_lists_every_command(capsys):
 
 
 def shown(errors: str) -> list[str]:
-    """What is left to read on a terminal, where a finished progress bar is overwritten by what follows its carriage return."""
+    """What is left to read on a terminal, where a finished progress bar is overwritten by what follows its carriage
+    return."""
     return [line for line in (line.rsplit("\r", 1)[-1].strip() for line in errors.split("\n")) if line]
 
 
 @pytest.fixture
 def refuse(tmp_path, monkeypatch, capsys):
-    """`refuse(words, *arguments)`: the command refuses in one line that holds all words, and leaves every folder as it was."""
+    """`refuse(words, *arguments)`: the command refuses in one line that holds all words, and leaves every folder as
+    it was."""
     (tmp_path / "here").mkdir(exist_ok=True)
     monkeypatch.chdir(tmp_path / "here")
 
@@ -303,7 +305,8 @@ def test_stored_experts_that_are_too_short(tmp_path, photos, undisturbed):
 
 
 def test_evaluation_waits_for_the_textures_it_is_named_after(finished, capsys):
-    """Results carry the number of distillation steps: asking for more steps than the textures have must not measure the old textures."""
+    """Results carry the number of distillation steps: asking for more steps than the textures have must not measure
+    the old textures."""
     main(["evaluate", "--run", str(finished), "--set", "distill_steps=44"])
     assert [p.name for p in (finished / "evaluation").iterdir() if "_44steps_" in p.name] == []
 

@@ -13,7 +13,8 @@ UNRELATED = "import random, numpy, torch; random.seed(5); numpy.random.seed(6); 
 
 
 def test_another_process_same_files(tmp_path, photos, undisturbed):
-    """Another hash seed, other global generators, data decoded afresh into another cache: the same bits in every file."""
+    """Another hash seed, other global generators, data decoded afresh into another cache: the same bits in every
+    file."""
     run_command(
         "demo",
         "--run",

@@ -1,4 +1,5 @@
-"""What must work on a GPU, tried without one: PyTorch's meta device computes shapes only, but refuses to be mixed with the CPU as a GPU does."""
+"""What must work on a GPU, tried without one: PyTorch's meta device computes shapes only, but refuses to be mixed
+with the CPU as a GPU does."""
 
 import pytest
 import torch

@@ -1,7 +1,8 @@
-"""The gradient through the student's steps against a second implementation, written from the paper and not from the library.
+"""The gradient through the student's steps against a second implementation, written from the paper.
 
-It shares nothing with the library but the plan that was drawn: layers are torch's own modules, a crop is a slice of a plane that was laid out tile by
-tile, augmentations are written from their definition (turning and stretching by hand, pixel by pixel), and autograd goes through all of it in float64.
+It shares nothing with the library but the plan that was drawn: layers are torch's own modules, a crop is a slice of a
+plane that was laid out tile by tile, augmentations are written from their definition (turning and stretching by hand,
+pixel by pixel), and autograd goes through all of it in float64.
 """
 
 import math
@@ -19,7 +20,10 @@ FAMILIES = ["color", "crop", "cutout", "flip", "scale", "rotate", "none", "color
 
 
 class Student(nn.Module):
-    """The ConvNet of the paper from torch's own layers. Its parameters can be replaced by tensors that have a history."""
+    """The ConvNet of the paper from torch's own layers.
+
+    Its parameters can be replaced by tensors that have a history.
+    """
 
     def __init__(self, channels, depth):
         super().__init__()
@@ -49,7 +53,8 @@ class Student(nn.Module):
 
 
 def plane(canvas, repeat):
-    """Enough tiles of one canvas (C, H, W) for every crop: columns of tiles, each of them lower by half where the repeat says so."""
+    """Enough tiles of one canvas (C, H, W) for every crop: columns of tiles, each of them lower by half where the
+    repeat says so."""
     H = canvas.shape[1]
     columns = [torch.cat([canvas] * 3, 1).roll(j * H // 2 if repeat == "half-drop" else 0, 1) for j in range(4)]
     return torch.cat(columns, 2)

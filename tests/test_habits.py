@@ -1,4 +1,5 @@
-"""What a person's own settings, terminal, files and machine must not change: pictures, numbers, and whether a run that is done has succeeded."""
+"""What a person's own settings, terminal, files and machine must not change: pictures, numbers, and whether a run
+that is done has succeeded."""
 
 import gc
 import io
@@ -337,7 +338,8 @@ def test_a_disk_that_is_full(limit, tmp_path, photos):
 
 
 def test_a_step_size_that_collapses(tmp_path, photos, capsys):
-    """A first loss that explodes would take the learned step size to nothing, and the rest of the run would change nothing."""
+    """A first loss that explodes would take the learned step size to nothing, and the rest of the run would change
+    nothing."""
     assert (
         main(
             [

@@ -1,4 +1,5 @@
-"""What people get from `pip install`: a package that works outside the checkout, with its data, and with nothing that belongs to the workshop."""
+"""What people get from `pip install`: a package that works outside the checkout, with its data, and with nothing
+that belongs to the workshop."""
 
 import ast
 import importlib.metadata
@@ -51,7 +52,10 @@ def settings():
 
 @pytest.fixture(scope="module")
 def built(once):
-    """A source archive, a wheel of the checkout, and a wheel of the source archive. In a copy: building leaves folders behind."""
+    """A source archive, a wheel of the checkout, and a wheel of the source archive.
+
+    In a copy: building leaves folders behind.
+    """
 
     def make(folder):
         shutil.copytree(ROOT, folder / "tree", ignore=shutil.ignore_patterns(*LEFT_OUT))
@@ -117,7 +121,10 @@ def test_source_archive_builds_the_same_wheel(built):
 
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory):
-    """A new environment with the wheel in it. What the package needs is lent by the present environment: nothing is downloaded."""
+    """A new environment with the wheel in it.
+
+    What the package needs is lent by the present environment: nothing is downloaded.
+    """
     folder = tmp_path_factory.mktemp("installed") / "env"
     run(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / "bin/python"
@@ -168,7 +175,8 @@ def test_installed_version(installed, empty):
 
 
 def test_every_import_is_required():
-    """A clean environment has what `requirements` names and no more, so whatever the library imports must be named there, or in an extra."""
+    """A clean environment has what `requirements` names and no more, so whatever the library imports must be named
+    there, or in an extra."""
     imported = set()
     for path in (ROOT / "wearable_imagenet").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -35,7 +35,10 @@ def prepare(run, stage, undisturbed):
 
 
 def interrupt(run, stage, undisturbed, arguments, number):
-    """Send signal `number` in the middle of a stage. Where the machine was too busy to see the middle in time, once more."""
+    """Send signal `number` in the middle of a stage.
+
+    Where the machine was too busy to see the middle in time, once more.
+    """
     middle = STAGES[stage][1]
     for _ in range(5):
         prepare(run, stage, undisturbed)
@@ -99,7 +102,8 @@ def test_stopped_with_ctrl_c(tmp_path, photos, undisturbed):
     assert_as_if_nothing_happened(run, "experts", undisturbed)
 
 
-# Every stage dies in its k-th attempt at its k-th file, whole under a temporary name and not yet renamed: the worst moment there is.
+# Every stage dies in its k-th attempt at its k-th file, whole under a temporary name and not yet renamed: the worst
+# moment there is.
 # Attempts are forked from one process, so that dozens of them cost no more than one start.
 DIE = """
 import os, signal, sys

@@ -1,4 +1,7 @@
-"""Every notebook runs, is in step with the library, and is fit to be committed. One test a notebook, so that one runner counts everything."""
+"""Every notebook runs, is in step with the library, and is fit to be committed.
+
+One test a notebook, so that one runner counts everything.
+"""
 
 import os
 import shutil

@@ -1,4 +1,5 @@
-"""Folders of photographs as people have them, made at random: every file is a picture of the right class and split in the right colors, or it is named as left out."""
+"""Folders of photographs as people have them, made at random: every file is a picture of the right class and split
+in the right colors, or it is named as left out."""
 
 import io
 import os
@@ -71,7 +72,8 @@ def rgb(rng, low=0, high=256):
     return rng.integers(low, high, 3)
 
 
-# Each way to store a picture: (rng, path without suffix, width, height) -> (path, the four colors that a screen shows, how far off they may be)
+# Each way to store a picture: (rng, path without suffix, width, height) -> (path, the four colors that a screen shows,
+# how far off they may be)
 
 
 def plain(suffix, tolerance=2, color=rgb, mode="RGB", **how):
@@ -321,7 +323,8 @@ def test_photographs_from_telephones(tmp_path):
 
 @pytest.fixture
 def twice(tmp_path):
-    """A photograph in training, and in the test folder once more: as it is, saved again, made smaller; and one that is only like it."""
+    """A photograph in training, and in the test folder once more: as it is, saved again, made smaller; and one that
+    is only like it."""
     rng = np.random.default_rng(0)
 
     def photo():

@@ -1,4 +1,5 @@
-"""The presets from end to end on real photographs: a small ILSVRC-2012 tree, and the part of Tiny ImageNet that may lie beside the project."""
+"""The presets from end to end on real photographs: a small ILSVRC-2012 tree, and the part of Tiny ImageNet that may
+lie beside the project."""
 
 import json
 
@@ -55,7 +56,8 @@ def photographs():
 
 @pytest.fixture
 def ilsvrc(tmp_path):
-    """`train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG`: class k of the subset has k + 2 training images of 160 × 140 px, and one class is not in the subset."""
+    """`train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG`: class k of the subset has k + 2 training images of 160 × 140
+    px, and one class is not in the subset."""
     pictures = photographs()
     assert len(pictures) == 10
     for k, wnid in enumerate(IMAGESQUAWK):
@@ -87,7 +89,8 @@ def test_presets_hold_the_values_of_the_paper(preset):
 
 
 def test_imagesquawk_from_end_to_end(ilsvrc, tmp_path, capsys):
-    """The preset as it stands, with fewer images, epochs, steps and filters: experts, distilling, tiling, evaluation."""
+    """The preset as it stands, with fewer images, epochs, steps and filters: experts, distilling, tiling,
+    evaluation."""
     run = tmp_path / "run"
     begin = ["--run", str(run), "--preset", "imagesquawk", "--data", f"imagesquawk:{ilsvrc}", *sets(**SQUAWK_SMALL)]
     assert main(["experts", *begin]) == 0
@@ -133,7 +136,8 @@ def test_imagesquawk_from_end_to_end(ilsvrc, tmp_path, capsys):
 
 
 def test_labels_belong_to_their_folders(ilsvrc):
-    """Label k is the k-th class of the subset, although the folders sort otherwise, and the other class of the tree is not read."""
+    """Label k is the k-th class of the subset, although the folders sort otherwise, and the other class of the tree
+    is not read."""
     assert list(IMAGESQUAWK) != sorted(IMAGESQUAWK)
     data = load_data(f"imagesquawk:{ilsvrc}", 128)
     assert data.classes == list(IMAGESQUAWK.values())
@@ -142,7 +146,8 @@ def test_labels_belong_to_their_folders(ilsvrc):
         and np.bincount(data.test.y).tolist() == [2] * 10
     )
     for label, wnid in enumerate(IMAGESQUAWK):
-        # The picture itself: shrunk with its aspect ratio kept, centre cropped, so the middle rows are whole rows of the file, a little smaller
+        # The picture itself: shrunk with its aspect ratio kept, centre cropped, so the middle rows are whole rows of
+        # the file, a little smaller
         file = sorted((ilsvrc / "train" / wnid).iterdir())[0]
         middle = np.asarray(
             Image.open(file).resize((146, 128), Image.Resampling.LANCZOS).crop((9, 0, 137, 128)), float
@@ -199,7 +204,8 @@ CLOTH_SMALL = dict(
 
 
 def test_cloth_is_made_for_cloth():
-    """A print has room, the repeat is that of apparel, colors stay in the range, and other shapes and repeats need no other setting."""
+    """A print has room, the repeat is that of apparel, colors stay in the range, and other shapes and repeats need
+    no other setting."""
     s = make_settings("cloth")
     assert s.data == "materials" and s.repeat == "half-drop" and s.parametrisation == "pyramid"
     assert tuple(side // s.crop_size for side in s.canvas_size) == (4, 4) and 0 < s.contrast <= 1
@@ -210,7 +216,8 @@ def test_cloth_is_made_for_cloth():
 
 @pytest.mark.parametrize("changes", [{}, dict(canvas_size="64x128", repeat="ribbon")], ids=["as it is", "ribbon"])
 def test_cloth_from_end_to_end(tmp_path, changes):
-    """The preset with fewer images, epochs, steps and filters: nothing is clipped, and the tiles join in their repeat."""
+    """The preset with fewer images, epochs, steps and filters: nothing is clipped, and the tiles join in their
+    repeat."""
     run = tmp_path / "run"
     assert main(["demo", "--run", str(run), "--preset", "cloth", *sets(**CLOTH_SMALL | changes)]) == 0
     report, s = json.loads((run / "report.json").read_text()), json.loads((run / "run.json").read_text())["settings"]

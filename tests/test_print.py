@@ -1,4 +1,5 @@
-"""Printing, as a maker and a printer meet it: the command in a process of its own, and other programs that read its files."""
+"""Printing, as a maker and a printer meet it: the command in a process of its own, and other programs that read its
+files."""
 
 import dataclasses
 import json
@@ -55,7 +56,8 @@ def walk(path):
 
 
 def test_png_chunk_by_chunk(run, tmp_path):
-    """A sheet in many strips, decoded by hand: header, size of a pixel, profile, texts, and every row of the right length."""
+    """A sheet in many strips, decoded by hand: header, size of a pixel, profile, texts, and every row of the right
+    length."""
     (path,) = print_to(
         tmp_path, run, "--class", "paving", "--inches", "3", "--sheet", "21x14in", "--repeat", "half-drop"
     )
@@ -134,7 +136,10 @@ def print_and_watch(out, run, *arguments):
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="only Linux tells a process's peak memory")
 def test_a_yard_and_ten(run, tmp_path):
-    """A yard at 150 dpi takes under 1 GB; ten yards take no more memory than one. (How long they take: `make bench`.)"""
+    """A yard at 150 dpi takes under 1 GB; ten yards take no more memory than one.
+
+    (How long they take: `make bench`.)
+    """
     memory, path = print_and_watch(
         tmp_path / "one", run, "--inches", "12", "--sheet", "42x36in", "--repeat", "half-drop"
     )

@@ -58,7 +58,8 @@ MIB = 2**20
 
 
 def medians(repeats: int, **functions) -> dict[str, float]:
-    """Median seconds of each function; the functions take turns, so that a slow spell of the machine hits all of them."""
+    """Median seconds of each function; the functions take turns, so that a slow spell of the machine hits all of
+    them."""
     times = {name: [] for name in functions}
     for f in functions.values():
         f()
@@ -179,7 +180,8 @@ SIZES = {
 
 
 class Textbook(Case):
-    """The same gradient as the authors' program gets it: torch's own layers, group norm with one channel a group, crops by rolls, autograd through everything."""
+    """The same gradient as the authors' program gets it: torch's own layers, group norm with one channel a group,
+    crops by rolls, autograd through everything."""
 
     def __init__(self, width=128, depth=3, crop_size=32, canvas=96, n=20, dtype=torch.float32):
         super().__init__(width, depth, crop_size, canvas, n, dtype)
@@ -235,7 +237,8 @@ class Convolutions:
 
 
 class Experts:
-    """A whole expert stage on images of noise, as many as ten classes of fruit have: 549 to train on, 477 to test on; three epochs of one expert."""
+    """A whole expert stage on images of noise, as many as ten classes of fruit have: 549 to train on, 477 to test
+    on; three epochs of one expert."""
 
     def __init__(self, width, depth, crop_size, canvas=0, n=1):
         rng = generator(0, "bench")
@@ -261,7 +264,8 @@ CANDIDATES = {"textbook": Textbook, "convolutions": Convolutions, "experts": Exp
 
 
 def serve(text: str) -> None:
-    """In a process of its own: one gradient for every line that comes in, its CPU seconds for every line that goes out."""
+    """In a process of its own: one gradient for every line that comes in, its CPU seconds for every line that goes
+    out."""
     a = json.loads(text)
     torch.set_num_threads(1)
     block.BY_KERNELS = a.pop("kernels", True)
@@ -279,7 +283,10 @@ def serve(text: str) -> None:
 
 
 def turns(repeats: int, **candidates: dict) -> dict[str, float]:
-    """Median CPU seconds of one thread. Each candidate is a process of its own, so that each has the memory switches its user would have; they take turns."""
+    """Median CPU seconds of one thread.
+
+    Each candidate is a process of its own, so that each has the memory switches its user would have; they take turns.
+    """
     with contextlib.ExitStack() as stack:
         workers = {}
         for name, a in candidates.items():
@@ -454,7 +461,8 @@ def crops(repeats: int) -> list[dict]:
 
 
 class Epoch:
-    """One epoch of expert training on materials, 𝒜 included: ours, or PyTorch's own loop over a module of its own layers."""
+    """One epoch of expert training on materials, 𝒜 included: ours, or PyTorch's own loop over a module of its own
+    layers."""
 
     def __init__(self, width, batch, precision="float32"):
         data = load_data("materials", 32)
@@ -537,7 +545,8 @@ def memory(method: str, n: int, width=128, depth=3, crop_size=32, canvas=96) -> 
     """Peak of a fresh process: in all, and above what it held after a first, short unroll."""
     case = dict(width=width, depth=depth, crop_size=crop_size, canvas=canvas, n=n)
     command = [sys.executable, __file__, "--memory", json.dumps(dict(method=method, case=case))]
-    # Large tensors are given back to the system at once: the peak is then that of the tensors, not of holes in the heap.
+    # Large tensors are given back to the system at once: the peak is then that of the tensors, not of holes in the
+    # heap.
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}
     return json.loads(
         subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout.splitlines()[-1]

@@ -21,6 +21,9 @@ LEFT_OUT = (
     "*.egg-info",
     "__pycache__",
     ".pytest_cache",
+    ".ruff_cache",
+    ".mypy_cache",
+    ".coverage*",
     ".ipynb_checkpoints",
 )
 MATPLOTLIBRC = "text.usetex: True\nimage.origin: lower\nsavefig.dpi: 300\n"

@@ -1,4 +1,5 @@
-"""Run notebooks from top to bottom, as nbdev_test does, and save their outputs: python tools/refresh.py nbs/03_repeat.ipynb …"""
+"""Run notebooks from top to bottom, as nbdev_test does, and save their outputs: python tools/refresh.py
+nbs/03_repeat.ipynb …"""
 
 import sys
 from pathlib import Path

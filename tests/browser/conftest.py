@@ -83,7 +83,8 @@ def stop(process: subprocess.Popen):
 
 @pytest.fixture(scope="session")
 def server(chromium, cache, tmp_path_factory):
-    """JupyterLab as it is when just installed: nobody's settings, and a copy of the notebooks, so that committed ones never change."""
+    """JupyterLab as it is when just installed: nobody's settings, and a copy of the notebooks, so that committed
+    ones never change."""
     home, port, token = tmp_path_factory.mktemp("jupyter"), free_port(), secrets.token_hex(16)
     shutil.copytree(ROOT / "nbs", home / "nbs", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     for name, content in SETTINGS.items():
@@ -127,7 +128,10 @@ def server(chromium, cache, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(chromium):
-    """A headless Chromium. No longer than a module: while Playwright runs, asyncio in this process believes that it is running too."""
+    """A headless Chromium.
+
+    No longer than a module: while Playwright runs, asyncio in this process believes that it is running too.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -1,4 +1,5 @@
-"""The gallery in a real browser, from a file: nothing is loaded, nothing overflows, and the live view draws what Python tiles."""
+"""The gallery in a real browser, from a file: nothing is loaded, nothing overflows, and the live view draws what
+Python tiles."""
 
 import base64
 import io
@@ -80,7 +81,8 @@ class Gallery:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_opens(width, browser, address, textures):
-    """At every width: nothing asked for but the file, nothing said, nothing wider than the window, nothing too small to read."""
+    """At every width: nothing asked for but the file, nothing said, nothing wider than the window, nothing too small
+    to read."""
     with Gallery(browser, address, width, offline=True) as gallery:
         page = gallery.page
         page.screenshot(path=SCREENSHOTS / f"gallery_{width}.png", full_page=True)
@@ -157,7 +159,8 @@ def test_slider(browser, address):
         page.locator("#after").press("Enter")
         assert page.locator("#live-name").inner_text() == "forest floor" and (gallery.pixels() != first).any()
         page.keyboard.press("Escape")
-        # The browser first gives the focus back to the card that was opened; the page then moves it, in a task of its own.
+        # The browser first gives the focus back to the card that was opened; the page then moves it, in a task of its
+        # own.
         page.wait_for_function(
             "document.activeElement.getAttribute('aria-label') === 'Live view of forest floor'", timeout=10_000
         )
@@ -166,7 +169,8 @@ def test_slider(browser, address):
 @pytest.mark.parametrize("repeat", ["grid", "half-drop", "half-brick", "mirror", "shift:0,1/3"])
 @pytest.mark.parametrize("ratio", [1, 2])
 def test_draws_what_python_tiles(repeat, ratio, browser, address, textures):
-    """With pixels as squares, the live view is Python's tiling, each pixel a square of a whole number; on a fine display too."""
+    """With pixels as squares, the live view is Python's tiling, each pixel a square of a whole number; on a fine
+    display too."""
     with Gallery(browser, address, 820, device_scale_factor=ratio) as gallery:
         gallery.live(1)
         gallery.page.locator("#squares").check()
@@ -181,7 +185,8 @@ def test_draws_what_python_tiles(repeat, ratio, browser, address, textures):
 
 
 def test_true_inches(browser, address, textures):
-    """A repeat of 4 inches on 16 inches of cloth is seen four times: the picture is the same after a quarter of its width."""
+    """A repeat of 4 inches on 16 inches of cloth is seen four times: the picture is the same after a quarter of its
+    width."""
     with Gallery(browser, address, 1440) as gallery:
         gallery.live(1)
         gallery.page.locator("#repeat").select_option("grid")

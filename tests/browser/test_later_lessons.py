@@ -49,7 +49,10 @@ def assert_agrees(lesson, name: str):
 
 
 def choose(lesson, text: str, *keys: str):
-    """Choose from a list by keys. It must be opened first: arrows go to another cell otherwise, and on a busy machine it opens late."""
+    """Choose from a list by keys.
+
+    It must be opened first: arrows go to another cell otherwise, and on a busy machine it opens late.
+    """
     box = lesson.dropdown(text)
     before, patience = box.input_value(), 500
     while box.input_value() == before and patience < 5000:
@@ -72,7 +75,8 @@ MOVES = {
 
 @pytest.mark.parametrize("move", MOVES)
 def test_evaluation_follows(move, judged):
-    """After each move, the numbers in the caption are those of the networks' files, and the picture is another, the right one."""
+    """After each move, the numbers in the caption are those of the networks' files, and the picture is another, the
+    right one."""
     act, patches, arm = MOVES[move]
     before = judged.picture()
     act(judged)

@@ -1,4 +1,5 @@
-"""Every lesson in a real JupyterLab and a real browser; in the third and the fourth, what is shown is what the controls say, and what Python computes."""
+"""Every lesson in a real JupyterLab and a real browser; in the third and the fourth, what is shown is what the
+controls say, and what Python computes."""
 
 import ast
 import random
@@ -17,7 +18,8 @@ EXPERT, T, N, M, ALPHA = SLIDERS = ["expert", "start epoch t", "student steps N"
 MISREMEMBERED = "[key for key, shown in list(explorer.shown.items()) if explorer.shown.pop(key) and explorer.picture(**dict(key)) != shown]"
 
 
-# What every explorer of a lesson has to say, once it has caught up with its controls. Widgets that are no explorers follow nothing.
+# What every explorer of a lesson has to say, once it has caught up with its controls. Widgets that are no explorers
+# follow nothing.
 CAPTIONS = (
     "[e.wait() or e.describe() for e in list(globals().values()) if hasattr(e, 'catch_up') and not isinstance(e, type)]"
 )
@@ -41,7 +43,8 @@ def test_lesson_runs(path, browser, server):
 
 
 def test_picture_or_widget(browser, server):
-    """Before it runs, a lesson shows the saved picture of its explorer; afterwards the explorer itself, and nothing twice."""
+    """Before it runs, a lesson shows the saved picture of its explorer; afterwards the explorer itself, and nothing
+    twice."""
     with Lesson(browser.new_page(), server, "tutorials/02_experts.ipynb") as lesson:
         saved = lesson.page.locator(".jp-OutputArea-output img")
         lesson.screenshot("02_experts saved")
@@ -62,7 +65,8 @@ def student(browser, server):
 
 
 def assert_agrees(student):
-    """Sliders, caption and picture say the same, and it is what Python computes anew; so is every picture shown on the way."""
+    """Sliders, caption and picture say the same, and it is what Python computes anew; so is every picture shown on
+    the way."""
     seen = [student.value(text) for text in SLIDERS]
     where = f"t = {student.value(T)}, N = {student.value(N)}, M = {student.value(M)}, α = {student.value(ALPHA)}"
     student.caption(says=where)
@@ -105,7 +109,8 @@ def test_picture_follows(move, student):
 
 
 def test_quick_hands(student):
-    """Rounds of keys and drags, quicker than pictures can be drawn: then the sliders are where they were left, and the picture is theirs."""
+    """Rounds of keys and drags, quicker than pictures can be drawn: then the sliders are where they were left, and
+    the picture is theirs."""
     dice = random.Random(0)
     for turn in range(12):
         left = {}
@@ -160,7 +165,8 @@ def settled(studio) -> int:
 
 
 def test_studio(studio):
-    """Start, pause, one step, a slider, resume, stop: by hand, while the kernel answers; then the folder is complete."""
+    """Start, pause, one step, a slider, resume, stop: by hand, while the kernel answers; then the folder is
+    complete."""
     assert studio.status() == "ready: 0 of 200 steps"
     studio.button("Start").click()
     studio.button("Pause").wait_for()
