@@ -24,7 +24,7 @@ os.environ["OMP_NUM_THREADS"] = str(min(_share, int(os.environ.get("OMP_NUM_THRE
 # The settings of a run in which every stage writes many files and ends within seconds.
 SMALL = dict(
     crop_size=8,
-    canvas_size="8x12",
+    canvas_size="12x8",
     width=4,
     depth=2,
     levels=2,

@@ -96,8 +96,8 @@ def refuse(tmp_path, monkeypatch, capsys):
 BAD_SETTINGS = {
     "max_start_epoch=11": ["max_start_epoch 11", "expert_epochs 2", "13 epochs", "12"],
     "expert_epochs=10": ["max_start_epoch 3", "expert_epochs 10", "13 epochs", "12"],
-    "canvas_size=7": ["canvas_size 7x7", "crop_size of 8", "8 or more"],
-    "canvas_size=64x7": ["canvas_size 64x7", "crop_size of 8", "8 or more"],
+    "canvas_size=7": ["canvas_size 7×7", "crop_size of 8", "8 or more"],
+    "canvas_size=64x7": ["canvas_size 64×7", "crop_size of 8", "8 or more"],
     "canvas_size=8x8x8": ["canvas_size '8x8x8'", "64x96"],
     "canvas_size=0": ["canvas_size 0", "more than zero"],
     "canvas_size=-8x8": ["canvas_size -8", "more than zero"],
@@ -140,7 +140,7 @@ def test_bad_setting(setting, refuse, photos):
 def test_canvas_that_cannot_be_halved(repeat, parametrisation, refuse, photos):
     """Half a drop of nine pixels is no whole number, so the tile would not meet itself."""
     changes = dict(canvas_size="9x9", repeat=repeat, parametrisation=parametrisation, levels=1)
-    refuse(["canvas_size 9x9", repeat], "demo", "--run", "run", "--data", f"folder:{photos}", *sets(**SMALL | changes))
+    refuse(["canvas_size 9×9", repeat], "demo", "--run", "run", "--data", f"folder:{photos}", *sets(**SMALL | changes))
 
 
 # What a settings file holds → what the message must hold.

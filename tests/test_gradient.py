@@ -13,13 +13,14 @@ from torch import nn
 
 from wearable_imagenet.core import generator
 from wearable_imagenet.network import init_theta, network
-from wearable_imagenet.student import matching_loss, sample_steps, unroll
+from wearable_imagenet.repeat import REPEATS
+from wearable_imagenet.student import Student, matching_loss, sample_steps, unroll
 
 CROP, WIDTH, CLASSES, STEPS, BATCH = 8, 6, 5, 3, 3
 FAMILIES = ["color", "crop", "cutout", "flip", "scale", "rotate", "none", "color_crop_cutout_flip_scale_rotate"]
 
 
-class Student(nn.Module):
+class PlainNet(nn.Module):
     """The ConvNet of the paper from torch's own layers.
 
     Its parameters can be replaced by tensors that have a history.
@@ -113,7 +114,7 @@ def augment_one(image, family, amounts):
 
 def reference(theta, target, canvases, y, lr, steps, repeat, channels, depth):
     """Algorithm 1, lines 7–16, with the whole graph kept."""
-    start, student = theta, Student(channels, depth)
+    start, student = theta, PlainNet(channels, depth)
     for step in steps:
         images = []
         for which, (top, left), amounts in zip(
@@ -145,11 +146,12 @@ def test_gradient_is_that_of_the_reference(families, repeat):
     theta, target = (init_theta(net, rng).double() for _ in range(2))
     theta.requires_grad_()
     lr = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
-    steps = sample_steps(STEPS, len(y), (10, 14), CROP, rng, BATCH, repeat, families)
+    steps = sample_steps(STEPS, len(y), (10, 14), CROP, rng, REPEATS[repeat], BATCH, families)
     assert len(steps) == STEPS and all(len(step.which) == BATCH for step in steps)
 
     wanted = reference(theta, target, canvases, y, lr, steps, repeat, channels, depth)
-    found = matching_loss(unroll(net, theta, canvases, y, lr, steps, CROP, repeat), theta.detach(), target)
+    student = Student(net, canvases, y, lr, steps, CROP, REPEATS[repeat])
+    found = matching_loss(unroll(student, theta), theta.detach(), target)
     assert found.item() == pytest.approx(wanted.item(), rel=1e-10)
     for name, a, b in zip(
         ("canvases", "lr", "theta"),
@@ -166,11 +168,9 @@ def test_reference_would_notice():
     net = network("convnet", channels, CLASSES, CROP, WIDTH, depth)
     canvases = torch.randn(CLASSES, channels, 10, 14, generator=rng, dtype=torch.float64).requires_grad_()
     y, (theta, target) = torch.arange(CLASSES), (init_theta(net, rng).double().requires_grad_() for _ in range(2))
-    steps = sample_steps(STEPS, len(y), (10, 14), CROP, rng, BATCH, "grid", "none")
+    steps = sample_steps(STEPS, len(y), (10, 14), CROP, rng, REPEATS["grid"], BATCH, "none")
     lr = torch.tensor(0.3, dtype=torch.float64)
     (wanted,) = torch.autograd.grad(reference(theta, target, canvases, y, lr, steps, "grid", channels, depth), canvases)
-    (found,) = torch.autograd.grad(
-        matching_loss(unroll(net, theta, canvases, y, lr * (1 + 1e-6), steps, CROP), theta.detach(), target.detach()),
-        canvases,
-    )
+    end = unroll(Student(net, canvases, y, lr * (1 + 1e-6), steps, CROP, REPEATS["grid"]), theta)
+    (found,) = torch.autograd.grad(matching_loss(end, theta.detach(), target.detach()), canvases)
     assert difference(found, wanted) > 1e-7

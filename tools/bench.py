@@ -35,7 +35,6 @@ from wearable_imagenet import block
 from wearable_imagenet.augment import augment
 from wearable_imagenet.cli import Listener
 from wearable_imagenet.core import generator, save_tensors, write_json
-from wearable_imagenet.distill import Distiller, distillation_loss
 from wearable_imagenet.experts import (
     TrajectoryBuffer,
     epoch_file,
@@ -49,9 +48,10 @@ from wearable_imagenet.images.dataset import Dataset
 from wearable_imagenet.images.split import Split
 from wearable_imagenet.machine import find_device, use_precision
 from wearable_imagenet.network import init_theta, network
-from wearable_imagenet.repeat import crop, sample_offsets
+from wearable_imagenet.repeat import REPEATS, crop, sample_offsets
 from wearable_imagenet.settings import make_settings
-from wearable_imagenet.student import matching_loss, sample_steps, unroll
+from wearable_imagenet.step import Distiller, distillation_loss
+from wearable_imagenet.student import Student, matching_loss, sample_steps, unroll
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 MIB = 2**20
@@ -107,11 +107,13 @@ class Case:
         self.y = torch.arange(10, device=self.device)
 
     def plan(self, seed=0):
-        return sample_steps(self.n, 10, (self.canvas, self.canvas), self.crop_size, generator(seed, "plan"))
+        size, rng = (self.canvas, self.canvas), generator(seed, "plan")
+        return sample_steps(self.n, 10, size, self.crop_size, rng, REPEATS["grid"])
 
     def gradient(self, method, seed=0, compile=False, steps=None):
         self.net.compile, steps = compile, steps or self.plan(seed)
-        end = unroll(self.net, self.start, self.canvases, self.y, self.lr, steps, self.crop_size, method=method)
+        student = Student(self.net, self.canvases, self.y, self.lr, steps, self.crop_size, REPEATS["grid"])
+        end = unroll(student, self.start, method)
         return torch.autograd.grad(matching_loss(end, self.start, self.target), [self.canvases, self.lr])
 
 
@@ -440,11 +442,11 @@ def first_call() -> list[dict]:
 def crops(repeats: int) -> list[dict]:
     """Ten canvases of 256 px at crop 128, forward and backward, against a loop of rolls."""
     canvases = torch.randn(10, 3, 256, 256, requires_grad=True)
-    offsets = sample_offsets(10, (256, 256), generator(0, "bench"))
+    offsets = sample_offsets(10, (256, 256), generator(0, "bench"), REPEATS["grid"])
     g = torch.randn(10, 3, 128, 128)  # what comes back from the network
 
     def gather():
-        torch.autograd.grad(crop(canvases, offsets, (128, 128)), canvases, g)
+        torch.autograd.grad(crop(canvases, offsets, (128, 128), REPEATS["grid"]), canvases, g)
 
     def rolls():
         torch.autograd.grad(
