@@ -44,6 +44,10 @@ class Textures:
         return (self[i] for i in range(len(self)))
 
     @property
+    def channels(self) -> int:
+        return self.canvases.shape[1]
+
+    @property
     def colors(self) -> torch.Tensor:  # (n, C, H, W), some values outside 0 … 1
         return self.canvases * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)
 

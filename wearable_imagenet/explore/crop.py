@@ -13,13 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..augment import FAMILIES, augment, sample_augmentation
-from ..core import generator
+from ..core import generator, say_size
 from .explorer import Explorer, dropdown, slider
 from ..figure import Picture, own_style, place_axes
 from ..images.dataset import denormalise
-from ..repeat import crop, plane_to_canvas
-from ..textures import Textures, to_rgb
-from ..tile import tile
+from ..textures import Textures
+from ..tile import Tile
 
 # %% ../../nbs/explore/2_crop.ipynb #5dfda146
 def canvas_names(
@@ -40,16 +39,17 @@ def look_through(
     family: str,  # a family of 𝒜, or "none"
 ) -> dict:  # crop and augmented (C, h, w), covered (H, W), corner (row, column) and crosses (up and down, sideways)
     "What a student sees through one window, and where on the canvas that lies"
-    s, side = t.settings, (t.settings.crop_size,) * 2
-    down, across = (torch.arange(n, device="cpu") for n in side)
-    y, x = plane_to_canvas(row + down[:, None], column + across, s.canvas_size, s.repeat)
-    covered = torch.zeros(s.canvas_size, dtype=torch.bool, device="cpu")
+    s, side, (H, W) = t.settings, t.settings.crop_size, t.settings.canvas_size
+    pixels = Tile(torch.arange(H * W, device="cpu").view(1, H, W), s.repeat)  # each has its own number
+    (places,), covered = pixels.window(row, column, side, side), torch.zeros(H, W, dtype=torch.bool, device="cpu")
+    y, x = places // W, places % W
     covered[y, x] = True
-    plan = sample_augmentation(1, side, generator(0, "one crop", 6), family)
-    cut = crop(t.canvases[canvas][None], torch.tensor([[row, column]], device="cpu"), side, s.repeat)
+    crop = Tile(t.canvases[canvas], s.repeat).window(row, column, side, side)
+    augmented = augment(crop[None], sample_augmentation(1, (side, side), generator(0, "one crop", 6), family))[0]
     crosses = len(y.diff(dim=0).unique()) > 1, len(x.diff(dim=1).unique()) > 1
-    corner = y[0, 0].item(), x[0, 0].item()
-    return dict(crop=cut[0], augmented=augment(cut, plan)[0], covered=covered, corner=corner, crosses=crosses)
+    return dict(
+        crop=crop, augmented=augmented, covered=covered, corner=(y[0, 0].item(), x[0, 0].item()), crosses=crosses
+    )
 
 # %% ../../nbs/explore/2_crop.ipynb #622b1b4c
 @own_style()
@@ -58,12 +58,12 @@ def draw_crop(
     seen: SimpleNamespace,  # what `look_through` was asked, and what it returned
 ) -> Figure:
     "One window: on the canvas, by itself, augmented, and on the plane"
-    (H, W), side, image = t.settings.canvas_size, t.settings.crop_size, to_rgb(t)[seen.canvas]
+    tile, (H, W), side = t[seen.canvas], t.settings.canvas_size, t.settings.crop_size
     fig, middle = Picture(figsize=(8.9, 3.75), dpi=90), ((3.62, y, 1.55, 1.55) for y in (1.95, 0.1))
     axes = place_axes(fig, (0.1, 0.1, 3.4, 3.4), *middle, (5.29, 0.1, 3.4, 3.4))
     crops = [denormalise(x, t.mean, t.std).expand(3, -1, -1) for x in (seen.crop, seen.augmented)]
-    pictures = torch.where(seen.covered, image, image * 0.45 + 0.55), *crops, tile(image, 3, 3, t.settings.repeat)
-    titles = f"canvas of {canvas_names(t)[seen.canvas]}, {W}×{H}", f"crop, {side}×{side}"
+    pictures = torch.where(seen.covered, tile.image, tile.image * 0.45 + 0.55), *crops, tile.tiling()
+    titles = f"canvas of {canvas_names(t)[seen.canvas]}, {say_size((H, W))}", f"crop, {side}×{side}"
     for ax, x, title in zip(axes, pictures, (*titles, rf"$\mathcal{{A}}$: {seen.family}", "the plane, 3×3 tiles")):
         ax.imshow(x.permute(1, 2, 0).numpy(), interpolation="antialiased")
         ax.set(xticks=[], yticks=[])
@@ -100,7 +100,7 @@ class CropExplorer(Explorer):
         return draw_crop(self.textures, result)
 
     def caption(self, result: SimpleNamespace) -> str:
-        (H, W), side = self.textures.settings.canvas_size, self.textures.settings.crop_size
+        size, side = say_size(self.textures.settings.canvas_size), self.textures.settings.crop_size
         where = {
             (False, False): "does not cross the border",
             (True, False): "crosses the border between bottom and top",
@@ -110,6 +110,6 @@ class CropExplorer(Explorer):
         return (
             f"{canvas_names(self.textures)[result.canvas]}: the window of {side}×{side} pixels at row {result.row}, "
             f"column {result.column} of the plane begins at row {result.corner[0]}, column {result.corner[1]} "
-            f"of the canvas ({W}×{H}) and {where}. "
+            f"of the canvas ({size}) and {where}. "
             + ("It is not augmented." if result.family == "none" else f"𝒜 is {result.family}.")
         )

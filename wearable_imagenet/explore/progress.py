@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['quick_accuracy', 'draw_progress', 'say_progress']
 
-# %% ../../nbs/explore/5_progress.ipynb #619ac954
+# %% ../../nbs/explore/5_progress.ipynb #142d7283
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ..distill import draw_losses
 from ..evaluate import texture_source, train_on
 from .crop import canvas_names
 from .student import draw_rows
@@ -18,9 +17,9 @@ from ..figure import Picture, own_style, place_axes
 from ..images.dataset import Dataset
 from ..machine import find_device, with_gradients
 from ..network import accuracy
+from ..pictures import draw_losses
 from ..settings import DistillSettings, settings_network
-from ..textures import Textures, to_rgb
-from ..tile import tile
+from ..textures import Textures
 
 # %% ../../nbs/explore/5_progress.ipynb #c126520d
 @with_gradients()
@@ -33,7 +32,6 @@ def quick_accuracy(
     "Share of test images that one network recognises after a short training on the textures"
     s, test, device = t.settings, slice(None, None, max(1, len(data.test) // 1000)), find_device(t.settings.device)
     net, source = settings_network(s, t), texture_source(t.canvases, t.y, s.crop_size, s.repeat, s.augment)
-    net.compile = False  # that would take longer than the training
     theta = train_on(net, source, t.student_lr, epochs, s.seed, 0, device, on_epoch)
     x, y = data.normalise(data.test.x[test]), torch.from_numpy(np.array(data.test.y[test]))
     return accuracy(net, theta, x.to(device), y.to(device))
@@ -47,7 +45,7 @@ def draw_progress(
     most: int = 20,  # canvases that are shown
 ) -> Figure:
     "Matching loss and accuracy so far, and the textures, tiled"
-    (H, W), shown = t.settings.canvas_size, min(most, len(t.y))
+    (H, W), shown = t.settings.canvas_size, min(most, len(t))
     high = 9.3 / 4.92 * (-(-shown // 5) * (0.92 * H / W + 0.1) + 0.12)
     fig, upper = Picture(figsize=(9.5, high + 2.6), dpi=90), (high + 0.55, 3.95, 1.9)
     left, right, below = place_axes(fig, (0.72, *upper), (5.4, *upper), (0.1, 0.05, 9.3, high))
@@ -60,12 +58,12 @@ def draw_progress(
         ax.grid(alpha=0.3)
         ax.legend(fontsize=7, loc="lower left" if ax is left else "lower right")
         ax.xaxis.get_major_locator().set_params(integer=True)
-    images = [tile(x, 2, 2, t.settings.repeat).permute(1, 2, 0).numpy() for x in to_rgb(t)[:most]]
-    left_out = f" (the first {most} of {len(t.y)})" if len(t.y) > most else ""
+    images = [t[i].tiling(2, 2).permute(1, 2, 0).numpy() for i in range(shown)]
+    left_out = f" (the first {most} of {len(t)})" if len(t) > most else ""
     draw_rows(below, images, canvas_names(t), f"the canvases, 2×2 tiles each{left_out}", 5)
     return fig
 
-# %% ../../nbs/explore/5_progress.ipynb #3a6c962e
+# %% ../../nbs/explore/5_progress.ipynb #3cb0d192
 def say_progress(
     losses: list[float],  # matching loss of every distillation step
     s: DistillSettings,  # the settings of the next one

@@ -21,7 +21,7 @@ from ..figure import Picture, place_axes
 from ..images.dataset import denormalise
 from ..machine import with_gradients
 from ..settings import settings_network
-from ..student import matching_loss, patches, sample_steps, unroll
+from ..student import Student, matching_loss, sample_steps, unroll
 from ..textures import Textures
 
 # %% ../../nbs/explore/4_student.ipynb #65124e38
@@ -39,22 +39,23 @@ def follow_expert(
 ):  # loss; distances (N + 1); change (n, C, H, W); patches and labels of the last step; trail and path in the plane
     "One distillation step, with all that can be seen of it"
     s, net = t.settings, settings_network(t.settings, t)
-    rng, batch = generator(s.seed, "explore", 1000 * expert + start_epoch), s.student_batch
-    plan = sample_steps(LONGEST, len(t.y), s.canvas_size, s.crop_size, rng, batch, s.repeat, s.augment)
+    rng = generator(s.seed, "explore", 1000 * expert + start_epoch)
+    plan = sample_steps(LONGEST, len(t), s.canvas_size, s.crop_size, rng, s.repeat, s.student_batch, s.augment)
     start, target = buffer[expert, start_epoch], buffer[expert, start_epoch + s.expert_epochs]
-    alpha = torch.tensor(t.student_lr, dtype=torch.float32, device="cpu")
-    canvases, path = t.canvases.clone().requires_grad_(), [start]
-    for step in plan[: s.student_steps]:  # each goes on from the last, so the gradient runs through all
-        path.append(unroll(net, path[-1], canvases, t.y, alpha, [step], s.crop_size, s.repeat))
+    canvases = t.canvases.clone().requires_grad_()
+    alpha, path = torch.tensor(t.student_lr, dtype=torch.float32, device="cpu"), [start]
+    student = Student(net, canvases, t.y, alpha, plan[: s.student_steps], s.crop_size, s.repeat)
+    for step in student.steps:  # each goes on from the last, so the gradient runs through all
+        path.append(unroll(student._replace(steps=[step]), path[-1]))
     distances = [matching_loss(theta, start, target) for theta in path]
-    trail, order = read_trail(buffer, expert), step.which.argsort()
+    trail, order, (x, y) = read_trail(buffer, expert), step.which.argsort(), student.sees(step)
     origin, plane = principal_plane(trail)
     return dict(
         loss=distances[-1].item(),
         distances=[d.item() for d in distances],
         change=-torch.autograd.grad(distances[-1], canvases)[0],
-        patches=patches(t.canvases, step, s.crop_size, s.repeat)[order],
-        labels=t.y[step.which[order]],
+        patches=x.detach()[order],
+        labels=y[order],
         trail=(trail - origin) @ plane.T,
         path=(torch.stack(path).detach() - origin) @ plane.T,
     )
@@ -105,7 +106,7 @@ def draw_rows(
     ax.set(xlim=(0, columns - 0.08), ylim=(y, high + 2.2 * gap))
     ax.set_axis_off()
 
-# %% ../../nbs/explore/4_student.ipynb #82082f06
+# %% ../../nbs/explore/4_student.ipynb #35074bd8
 def draw_student(
     t: Textures,  # the canvases
     seen: SimpleNamespace,  # the controls' values, and what `follow_expert` returned
