@@ -6,6 +6,7 @@
 __all__ = ['arm_pictures', 'draw_mistakes', 'EvaluationExplorer', 'say_evaluation']
 
 # %% ../../nbs/explore/7_evaluation.ipynb #1c5ac676
+import os
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,20 +21,22 @@ from ..evaluate import ARM_NAMES, ARMS, POOLS, evaluate_pools, real_pool
 from .explorer import Explorer, dropdown, labelled
 from ..figure import Picture
 from ..images.dataset import Dataset, denormalise
+from ..run import Run
 from ..scores import draw_confusion, draw_pools, most_confused, read_confusion
 from ..settings import DistillSettings
-from ..textures import Textures, to_rgb
+from ..textures import Textures
 
 # %% ../../nbs/explore/7_evaluation.ipynb #6a5ddb81
 def arm_pictures(
-    run: Path,  # the run's folder
+    run: Run,  # with its textures
     s: DistillSettings,  # settings
     data: Dataset,  # the real images
     arm: str,  # a name in `ARMS`
 ) -> torch.Tensor:  # (K, 3, H, W), 0 … 1; one a class
     "What networks of an arm are trained on, one picture a class"
     if arm != "real":
-        return to_rgb(Textures.load(Path(run) / f"{arm}.safetensors"))[:: s.canvases_per_class]
+        t = run.textures if arm == "textures" else Textures.load(run.noise_file)
+        return torch.stack([tile.image for tile in t][:: s.canvases_per_class])
     x, _ = real_pool(data, 1, s.canvases_per_class, s.seed * 1000)
     return denormalise(x[0, :: s.canvases_per_class], data.mean, data.std).expand(-1, 3, -1, -1)
 
@@ -60,13 +63,13 @@ class EvaluationExplorer(Explorer):
 
     def __init__(
         self,
-        run: Path,  # the run's folder, with its textures
+        run: Run | Path,  # with its textures
         settings: DistillSettings,  # settings
         data: Dataset,  # the real images
         pools: tuple = POOLS,  # numbers of patches
         progress=partial(tqdm, disable=True),  # a tqdm-like bar
     ):
-        self.run, self.settings, self.data = clean_path(run), settings, data
+        self.run, self.settings, self.data = Run(clean_path(os.fspath(run))), settings, data
         self.curves = evaluate_pools(self.run, settings, data, pools, progress=progress)
         how = dict(options=list(pools), value=pools[-1])
         patches = labelled(widgets.SelectionSlider, "patches n of a class", **how)
@@ -93,7 +96,7 @@ class EvaluationExplorer(Explorer):
     def caption(self, result: SimpleNamespace) -> str:
         return say_evaluation(result.patches, result.arm, result.figures, result.mistakes)
 
-# %% ../../nbs/explore/7_evaluation.ipynb #c7f9c7bc
+# %% ../../nbs/explore/7_evaluation.ipynb #6eb1d91f
 def say_evaluation(
     patches: int,  # of each class
     arm: str,  # a name in `ARMS`

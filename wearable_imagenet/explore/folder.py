@@ -15,7 +15,7 @@ import ipywidgets as widgets
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..core import UserError, clean_path
+from ..core import UserError, clean_path, say_size
 from .explorer import Explorer, dropdown, labelled
 from ..images.cache import load_data, say_files, say_repeated
 from ..images.dataset import Dataset, draw_images
@@ -43,8 +43,7 @@ def say_preset(
     name: str,  # its name
 ) -> str:
     "A preset in the list of presets"
-    H, W = s.canvas_size
-    return f"{name}: crops of {s.crop_size} px, canvases of {W}×{H}, {s.distill_steps:,} steps"
+    return f"{name}: crops of {s.crop_size} px, canvases of {say_size(s.canvas_size)}, {s.distill_steps:,} steps"
 
 # %% ../../nbs/explore/8_folder.ipynb #d4d97980
 MOST_CLASSES = 12  # that are shown
@@ -77,7 +76,7 @@ def say_folder(
         said.append(say_repeated(data, 1))
     return ". ".join(said)
 
-# %% ../../nbs/explore/8_folder.ipynb #873e4a8e
+# %% ../../nbs/explore/8_folder.ipynb #d753f159
 def count_on(
     bar: widgets.IntProgress,  # seen only meanwhile
 ) -> Callable:  # a progress for `load_data`

@@ -7,6 +7,7 @@ __all__ = ['Distillation', 'studio_sliders', 'StudioControls', 'StudioView', 'St
 
 # %% ../../nbs/explore/6_studio.ipynb #8886f3d1
 import math
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -15,15 +16,15 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from ..core import UserError, clean_path, load_about, read_json
-from ..distill import change_settings, check_experts, distillation_step, finish, keep, open_distiller
-from ..experts import TrajectoryBuffer
+from ..core import UserError, clean_path, load_about
+from ..distill import change_settings, finish, keep, open_distiller
 from .explorer import Tool, as_html, log_slider, one_line, slider
 from .progress import draw_progress, quick_accuracy, say_progress
 from ..images.dataset import Dataset
 from ..pictures import draw_run
-from ..run import open_run
-from ..settings import DistillSettings, make_settings
+from ..run import Run, open_run
+from ..settings import DistillSettings
+from ..step import check_experts, distillation_step
 from ..textures import Textures
 
 # %% ../../nbs/explore/6_studio.ipynb #fced2978
@@ -35,17 +36,17 @@ class Distillation:
 
     def __init__(
         self,
-        run: Path,  # the run's folder, with its experts
+        run: Run | Path,  # with its experts
         settings: DistillSettings | None,  # how to distil; None: as the folder's run.json says
         data: Dataset,  # the real images
         every: int = 20,  # distillation steps between measurements of the accuracy
         epochs: int = 200,  # epochs of the network that is trained for one
     ):
-        run = clean_path(run)
-        if not settings and not (run / "run.json").is_file():
-            raise UserError(f"{run} holds no run: train experts there first, or give settings")
-        s = settings or make_settings(**read_json(run / "run.json")["settings"])
-        check_experts(s, TrajectoryBuffer(run / "experts"))  # before anything is written
+        run = Run(clean_path(os.fspath(run)))
+        if not settings and not run.settings_file.is_file():
+            raise UserError(f"{run.folder} holds no run: train experts there first, or give settings")
+        s = settings or run.settings
+        check_experts(s, run.experts)  # before anything is written
         self.run, self.data, self.every, self.epochs, self.accuracies = open_run(run, s, data), data, every, epochs, {}
         self.distiller = open_distiller(s, data, self.run)
         self.saved = len(self.distiller.losses)  # steps in the checkpoint
@@ -60,9 +61,9 @@ class Distillation:
 
     def save(self, how=keep, **what):
         "Write into the folder by `how`, a function of distiller, folder and `what`, unless something else has written"
-        checkpoint = self.run / "checkpoint.safetensors"
-        there = load_about(checkpoint)["distill_steps"] if checkpoint.exists() else 0
-        left = f"{self.run} has {there} steps, but this studio left {self.saved} there"
+        file = self.run.checkpoint_file
+        there = load_about(file)["distill_steps"] if file.exists() else 0
+        left = f"{self.run.folder} has {there} steps, but this studio left {self.saved} there"
         if there != self.saved:
             raise UserError(f"{left}: something else distils in this folder, so close one of them")
         how(self.distiller, self.run, **what)
@@ -157,7 +158,7 @@ class StudioThread(StudioView):
         "Say what is wanted, `todo` or `stopping`, and see that there is a thread to do it"
         with self.lock:
             if self.over:
-                raise UserError(f"this studio has stopped: make another one to go on with {self.run}")
+                raise UserError(f"this studio has stopped: make another one to go on with {self.run.folder}")
             if self.thread is None:
                 self.began, self.first = time.monotonic(), len(self.losses)
             self.error, self.resting = None, False
@@ -236,7 +237,7 @@ class DistillStudio(StudioTurns):
 
     def __init__(
         self,
-        run: Path,  # the run's folder, with its experts
+        run: Run | Path,  # with its experts
         settings: DistillSettings | None,  # how to distil; None: as the folder's run.json says
         data: Dataset,  # the real images
         accuracy_every: int = 20,  # distillation steps between measurements of the accuracy
