@@ -49,6 +49,7 @@ class Distiller:
         data: Dataset,  # the real images (for their classes, size and colors)
         buffer: TrajectoryBuffer,  # the experts
         sampler=sample_steps,  # draws the student's steps
+        parametrisation=None,  # what the canvases are made of; None: as the settings say
     ):
         s = self.settings = check_settings(settings)
         check_experts(s, buffer)
@@ -59,7 +60,7 @@ class Distiller:
         # the first step that is compiled; None: not decided
         self.compile_from = {"on": 0, "off": NEVER}.get(s.compile, NEVER if kernels else None)
         self.y = torch.arange(len(data.classes), device="cpu").repeat_interleave(s.canvases_per_class).to(self.device)
-        self.parametrisation = make_parametrisation(s, data, len(self.y))
+        self.parametrisation = parametrisation or make_parametrisation(s, data, len(self.y))
         fresh = self.parametrisation.init(generator(s.seed, "canvases"))
         self.parameters = [p.to(self.device) for p in fresh]  # line 1
         self.log_lr = torch.tensor(s.student_lr, dtype=torch.float64, device="cpu").log()  # line 2

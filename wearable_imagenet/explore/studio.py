@@ -47,9 +47,8 @@ class Distillation:
             raise UserError(f"{run.folder} holds no run: train experts there first, or give settings")
         s = settings or run.settings
         check_experts(s, run.experts)  # before anything is written
-        self.run, self.data, self.every, self.epochs, self.accuracies = open_run(run, s, data), data, every, epochs, {}
-        self.distiller = open_distiller(s, data, self.run)
-        self.saved = len(self.distiller.losses)  # steps in the checkpoint
+        self.run, self.distiller, self.data = open_run(run, s, data), open_distiller(s, data, run), data
+        self.every, self.epochs, self.accuracies, self.saved = every, epochs, {}, len(self.distiller.losses)
         self.remember()
 
     def textures(self) -> Textures:
