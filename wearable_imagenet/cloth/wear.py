@@ -12,7 +12,7 @@ from PIL import Image
 from matplotlib.figure import Figure
 from typing import NamedTuple
 
-from .garments import GARMENTS, Garment
+from .garments import GARMENTS, Garment, read_garment
 from .light import TILT, View, blurred, cloth_places, coverage, upsampled, lifted, sample, shading, soften, stitch_lines, swelling
 from .panel import Panel
 from .resize import enlarge_tile
@@ -118,8 +118,6 @@ def wear(
     ),  # where a tile's corner lies, down and across from the middle of the neck or the bag's edge, inches
 ) -> Image.Image:
     "The texture on a garment"
-    if garment not in GARMENTS:
-        raise UserError(f"garment {garment!r} is not known: use one of {', '.join(GARMENTS)}")
     if not 0 < inches < float("inf"):
         raise UserError(f"inches {inches} must be more than zero")
     if not (50 <= height <= 4000 and (width == 0 or 50 <= width <= 4000)):
@@ -127,7 +125,7 @@ def wear(
     check_repeat(tuple(image.shape[1:]), repeat)
     if "edge" in parse_repeat(repeat)[:2]:
         repeat = "grid"  # ribbons are sewn side by side
-    (left, top, right, bottom), panels = sewn = GARMENTS[garment]()
+    (left, top, right, bottom), panels = sewn = read_garment(garment)
     ppi = height / (bottom - top)
     view = View(
         (left + right - width / ppi) / 2 if width else left, top, ppi, (height, width or round((right - left) * ppi))
