@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..core import UserError, printable
-from .source import Item, LEFT, Source, class_items, existing_folder, folder_files, left_behind, left_out
+from wearable_imagenet.images.source import (
+    Item,
+    LEFT,
+    Source,
+    class_items,
+    existing_folder,
+    folder_files,
+    left_behind,
+    left_out,
+)
 
 # %% ../../nbs/images/3_folders.ipynb #abf9130d
 def split_by_name(
