@@ -14,7 +14,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 from tqdm.auto import tqdm
@@ -23,14 +22,14 @@ from .fabric import safe_name
 from .files import licence
 from .garments import GARMENTS
 from .wear import wear
-from ..core import UserError, read_json, write_file
+from ..core import UserError, write_file
 from ..evaluate import ARM_NAMES
-from ..repeat import REPEATS, crop, parse_repeat, period
+from ..repeat import REPEATS, Repeat, period
+from ..run import Run
 from ..scores import read_confusion
 from ..seams import measure_seams
-from ..settings import make_settings
-from ..textures import Textures, to_rgb
-from ..tile import tile, to_image
+from ..textures import Textures
+from ..tile import Tile, to_image
 
 # %% ../../nbs/cloth/11_gallery.ipynb #dd5f6f62
 def read_template():
@@ -60,24 +59,20 @@ def embed(
 
 # %% ../../nbs/cloth/11_gallery.ipynb #1bd88d93
 def rolled(
-    image: torch.Tensor,  # (C, H, W)
-    repeat: str,  # see `parse_repeat`
-) -> torch.Tensor:  # (C, H, W)
+    tile: Tile,  # (C, H, W)
+) -> Tile:  # (C, H, W)
     "The window half a tile further down and right; of a ribbon only along itself"
-    r, (H, W) = parse_repeat(repeat), image.shape[1:]
-    offset = torch.tensor([[0 if r.down == "edge" else H // 2, 0 if r.across == "edge" else W // 2]], device="cpu")
-    return crop(image[None], offset, (H, W), repeat)[0]
+    top, left = (0 if tile.repeat.ends(axis) else n // 2 for axis, n in enumerate(tile.size))
+    return tile.with_image(tile.window(top, left, *tile.size))
 
 # %% ../../nbs/cloth/11_gallery.ipynb #e1346c52
 def class_accuracies(
-    run: Path,  # the run's folder
+    run: Run,  # a run
 ) -> list[float]:  # 0 … 1, in label order; nothing where the run was not evaluated
     "Share of the test images of each class that networks trained on the textures tell right"
     try:
-        confusion = read_confusion(
-            run, make_settings(**read_json(Path(run) / "run.json")["settings"]), "textures"
-        ).double()
-    except UserError:
+        confusion = read_confusion(run, run.settings, "textures").double()
+    except (UserError, OSError):
         return []
     return (confusion.diag() / confusion.sum(1).clamp(min=1)).tolist()
 
@@ -86,96 +81,90 @@ WORN, TILING_WIDTH = 600, 480  # sides of the pictures, pixels
 
 
 def make_card(
-    t: Textures,  # the textures
-    index: int,  # which canvas
+    tile: Tile,  # (3, H, W), 0 … 1
     accuracy: float | None,  # of its class, 0 … 1
-    inches: float,  # width of one tile on the cloth
-    garments: tuple,  # names in `GARMENTS`
+    inches: float,  # width of the tile on the cloth
+    garments: tuple[str, ...],  # some of `GARMENTS`
 ) -> dict:  # values for the page
-    "Everything about one canvas"
-    image, name, repeat = to_rgb(t)[index], t.classes[t.y[index]], t.settings.repeat
-    nine = to_image(tile(image, 3, 3, repeat))
+    "Everything about one texture"
+    nine = to_image(tile.tiling())
     if nine.width > TILING_WIDTH:
         nine = nine.resize((TILING_WIDTH, round(TILING_WIDTH * nine.height / nine.width)), Image.Resampling.LANCZOS)
     return dict(
-        name=name,
-        file=safe_name(name),
-        tile=embed(to_image(image)),
+        name=tile.name,
+        file=safe_name(tile.name),
+        tile=embed(to_image(tile.image)),
         tiling=embed(nine, 88),
-        rolled=embed(to_image(rolled(image, repeat))),
-        worn={g: embed(wear(image, repeat, g, inches, WORN, WORN), 85, 2) for g in garments},
-        seams=measure_seams(image, repeat),
+        rolled=embed(to_image(rolled(tile).image)),
+        worn={garment: embed(wear(tile, garment, inches, WORN, WORN), 85, 2) for garment in garments},
+        seams=measure_seams(tile),
         accuracy=accuracy,
     )
 
 # %% ../../nbs/cloth/11_gallery.ipynb #26c99955
 def repeat_choices(
-    own: str,  # the run's repeat
-) -> dict[str, dict]:  # name -> how the page's script lays it
+    own: Repeat,  # the run's repeat
+) -> list[dict]:  # how the page's script lays each
     "The repeats of all tiles, and the run's own"
-    choices = {}
-    for name, r in ({name: r for name, r in REPEATS.items() if "edge" not in r[:2]} | {own: parse_repeat(own)}).items():
-        pattern = "repeat-x" if r.down == "edge" else "repeat-y" if r.across == "edge" else "repeat"
-        rows, columns = period((1, 1), name)
-        choices[name] = dict(
-            rows=rows, columns=columns, dx=float(r.dx), dy=float(r.dy), pattern=pattern, mirrored="mirror" in r[:2]
-        )
+    choices = []
+    for r in dict.fromkeys([*(r for r in REPEATS.values() if not (r.ends(0) or r.ends(1))), own]):
+        (rows, columns), pattern = period((1, 1), r), "repeat-x" if r.ends(0) else "repeat-y" if r.ends(1) else "repeat"
+        shift = dict(rows=rows, columns=columns, dx=float(r.dx), dy=float(r.dy))
+        choices.append(dict(name=str(r), pattern=pattern, mirrored=r.down == "mirror", own=r == own, **shift))
     return choices
 
 # %% ../../nbs/cloth/11_gallery.ipynb #7dbe5169
 def run_facts(
-    run: Path,  # the run's folder
-    t: Textures,  # its textures
-) -> list[tuple[str, object]]:  # terms, and what they are
+    run: Run,  # a run
+) -> dict[str, object]:  # a term -> what it is
     "What was done, and how well it went"
-    s, report = t.settings, Path(run) / "report.json"
+    t = run.textures
     H, W = t.canvases.shape[2:]
-    facts = [
-        ("Data", s.data.split(":")[0]),
-        ("Classes", len(t.classes)),
-        ("Canvas", f"{W} × {H} px"),
-        ("Repeat", s.repeat),
-        ("Canvas as", s.parametrisation),
-        ("Distillation steps", s.distill_steps),
-    ]
-    figures = read_json(report) if report.exists() else {}
+    facts = {
+        "Data": t.settings.data.split(":")[0],
+        "Classes": len(t.classes),
+        "Canvas": f"{W} × {H} px",
+        "Repeat": t.settings.repeat,
+        "Canvas as": t.settings.parametrisation,
+        "Distillation steps": t.settings.distill_steps,
+    }
+    report = run.report if run.report_file.exists() else {}
     for arm, name in (ARM_NAMES | {"experts": "experts"}).items():
-        if f := figures.get(f"accuracy_{arm}"):
-            facts.append((f"Accuracy, {name}", f"{f['mean']:.1%} ± {f['std']:.1%}"))
+        if f := report.get(f"accuracy_{arm}"):
+            facts[f"Accuracy, {name}"] = f"{f['mean']:.1%} ± {f['std']:.1%}"
     return facts
 
 # %% ../../nbs/cloth/11_gallery.ipynb #42da11d3
 def gallery_page(
-    run: Path,  # the run's folder
+    run: Run,  # a run
     inches: float = 4.0,  # width of one tile on the cloth
-    garments: tuple = (),  # names in `GARMENTS`; none: all, or the T-shirt alone where there are more than 20 canvases
+    garments: tuple[str, ...] = (),  # some of `GARMENTS`; none: all, or the first where there are over 20 canvases
     progress=partial(tqdm, disable=True),  # a tqdm-like bar
 ) -> str:  # HTML
     "The page of a run"
-    t, accuracies = Textures.load(Path(run) / "textures.safetensors"), class_accuracies(run)
-    garments = tuple(garments) or (tuple(GARMENTS) if len(t.y) <= 20 else ("t-shirt",))
+    t, accuracies = run.textures, class_accuracies(run)
+    garments = garments or GARMENTS[: len(GARMENTS) if len(t) <= 20 else 1]
     return read_template().render(
         data=t.settings.data.split(":")[0],
         classes=t.classes,
-        facts=run_facts(run, t),
+        facts=run_facts(run),
         garments=garments,
         inches=inches,
         cards=[
-            make_card(t, i, accuracies[y] if accuracies else None, inches, garments)
+            make_card(t[i], accuracies[y] if accuracies else None, inches, garments)
             for i, y in enumerate(progress(t.y.tolist(), desc="gallery", unit="class"))
         ],
         repeat=t.settings.repeat,
         repeats=repeat_choices(t.settings.repeat),
-        ribbon="edge" in parse_repeat(t.settings.repeat)[:2],
         note=licence(t),
     )
 
 # %% ../../nbs/cloth/11_gallery.ipynb #09be1ead
 def save_gallery(
-    run: Path,  # the run's folder
-    path: Path | None = None,  # the HTML file to write; gallery.html in the run's folder if none
+    run: Run | Path,  # a run, or its folder
+    path: Path | None = None,  # the HTML file to write; None: gallery.html in the run's folder
     inches: float = 4.0,  # width of one tile on the cloth
-    garments: tuple = (),  # as for `gallery_page`
+    garments: tuple[str, ...] = (),  # as for `gallery_page`
     progress=partial(tqdm, disable=True),  # a tqdm-like bar
 ) -> Path:  # the file
     "Write the gallery of a run: one file, whole"
@@ -183,7 +172,8 @@ def save_gallery(
         raise UserError(f"inches {inches} must be between 0.5 and 16")
     if unknown := [g for g in garments if g not in GARMENTS]:
         raise UserError(f"garment {unknown[0]!r} is not known: use some of {', '.join(GARMENTS)}")
-    path = Path(path) if path else Path(run) / "gallery.html"
+    run = Run(run)
+    path = Path(path) if path else run.folder / "gallery.html"
     page = gallery_page(run, inches, garments, progress)
     write_file(path, lambda tmp: Path(tmp).write_text(page, encoding="utf-8"))
     return path
