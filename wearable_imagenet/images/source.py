@@ -70,7 +70,7 @@ LEFT_BEHIND = frozenset(
 def left_behind(
     name: str,  # of a file or folder
 ) -> bool:
-    "Whether a system or a program made it, for itself; hidden files (`._photo.jpg`, `.ipynb_checkpoints`) count as such."
+    "Whether a system or a program made it, for itself. Hidden files, such as `._photo.jpg`, count as such."
     return name.startswith((".", "SYNOFILE_THUMB", "SYNOPHOTO_THUMB")) or name.lower() in LEFT_BEHIND
 
 # %% ../../nbs/images/2_source.ipynb #409ee6f2
@@ -96,7 +96,7 @@ def why_not(
     said = f"{type(e).__name__}: {e}"
     return printable(said.replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", ""))
 
-# %% ../../nbs/images/2_source.ipynb #8c4a9ad3
+# %% ../../nbs/images/2_source.ipynb #ff98c136
 def no_picture(
     path: Path,  # a file
 ) -> str:  # why it is no picture; '' for one that may be
@@ -139,7 +139,7 @@ def left_out(
     "What was found and is not used, so that it can be named."
     return [Item(path, -1, "train", printable(path.relative_to(root)), why=why) for path, why in found if why]
 
-# %% ../../nbs/images/2_source.ipynb #a0a08b0b
+# %% ../../nbs/images/2_source.ipynb #8a2aad89
 def class_items(
     folder: Path,  # of one class
     label: int,  # of that class
