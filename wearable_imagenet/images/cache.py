@@ -90,19 +90,17 @@ def decode_source(
     return Dataset(source.name, source.classes, *splits, mean, std, mark, skipped, notes, repeated)
 
 # %% ../../nbs/images/8_cache.ipynb #7bced609
-_ABOUT = ("name", "classes", "fingerprint", "skipped", "notes", "repeated")
-
-
 def write_entry(
     data: Dataset,  # decoded
     folder: Path,  # where its images lie
 ) -> None:
     "Write what belongs to a data set beside its images."
-    tensors = {"mean": data.mean, "std": data.std}
-    for split, part in (("train", data.train), ("test", data.test)):
-        tensors |= {f"{split}_{name}": torch.from_numpy(getattr(part, name)) for name in ("y", "group")}
-    about = {name: getattr(data, name) for name in _ABOUT}
-    save_tensors(folder / "data.safetensors", tensors, about | {"size": data.size})
+    about = {"size": data.size, **vars(data)}
+    tensors = {name: about.pop(name) for name in ("mean", "std")}
+    for split in ("train", "test"):
+        part = about.pop(split)
+        tensors |= {f"{split}_y": torch.from_numpy(part.y), f"{split}_group": torch.from_numpy(part.group)}
+    save_tensors(folder / "data.safetensors", tensors, about)
 
 
 def read_entry(
@@ -176,9 +174,8 @@ def say_files(
     reasons = {}
     for name, reason in (entry.split(": ", 1) for entry in entries):
         reasons.setdefault(reason, []).append(name)
-    return [
-        f"{_some(names, most)}: {reason}" for reason, names in sorted(reasons.items(), key=lambda pair: -len(pair[1]))
-    ]
+    ordered = sorted(reasons.items(), key=lambda pair: -len(pair[1]))
+    return [f"{_some(names, most)}: {reason}" for reason, names in ordered]
 
 
 def say_repeated(
@@ -186,12 +183,9 @@ def say_repeated(
     most: int = 3,  # pairs that are told
 ) -> str:  # '' where there are none
     "Tell which test images were seen in training."
-    if not (n := len(data.repeated)):
-        return ""
-    return (
-        f"{n} of {len(data.test)} test images are the same photograph as a training image, "
-        f"and such duplicates flatter the accuracy: {_some(data.repeated, most)}"
-    )
+    counts = f"{len(data.repeated)} of {len(data.test)} test images are the same photograph as a training image"
+    pairs = _some(data.repeated, most)
+    return f"{counts}, and such duplicates flatter the accuracy: {pairs}" if pairs else ""
 
 
 def _some(names, most):
