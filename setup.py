@@ -1,4 +1,5 @@
 """Package description: everything comes from settings.ini, the file that nbdev reads too."""
+
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -22,7 +23,11 @@ setup(
     packages=find_packages(include=["wearable_imagenet", "wearable_imagenet.*"]),
     package_data={"wearable_imagenet": ["gallery.html", "materials/*", "materials/*/*/*.jpg"]},
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split(), "heic": cfg["heic_requirements"].split(), "textile": cfg["textile_requirements"].split()},
+    extras_require={
+        "dev": cfg["dev_requirements"].split(),
+        "heic": cfg["heic_requirements"].split(),
+        "textile": cfg["textile_requirements"].split(),
+    },
     entry_points={"console_scripts": cfg["console_scripts"].split("\n")},
     classifiers=["Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Artificial Intelligence"],
     zip_safe=False,

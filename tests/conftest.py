@@ -1,4 +1,6 @@
-"""What several tests share: one thread a worker, a cache of their own, a few real images, and one small run made in peace."""
+"""What several tests share: one thread a worker, a cache of their own, a few real images, and one small run made in
+peace."""
+
 import json
 import os
 import shutil
@@ -10,17 +12,33 @@ import pytest
 from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared"                     # photographs that are no part of the project; may be absent
-sys.path.insert(0, str(ROOT))                       # the checkout is tested, whether or not it is installed
+SHARED = ROOT.parent / "shared"  # photographs that are no part of the project; may be absent
+sys.path.insert(0, str(ROOT))  # the checkout is tested, whether or not it is installed
 
-# Threads × workers stay within the cores. Set before torch is imported, and inherited by every process that a test starts.
+# Threads × workers stay within the cores. Set before torch is imported, and inherited by every process that a test
+# starts.
 _cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 _share = max(1, _cores // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
 os.environ["OMP_NUM_THREADS"] = str(min(_share, int(os.environ.get("OMP_NUM_THREADS", _share))))
 
 # The settings of a run in which every stage writes many files and ends within seconds.
-SMALL = dict(crop_size=8, canvas_size="8x12", width=4, depth=2, levels=2, experts=3, train_epochs=12, expert_batch=2, student_steps=4, expert_epochs=2,
-             max_start_epoch=3, distill_steps=40, checkpoint_every=4, eval_networks=3, eval_epochs=40)
+SMALL = dict(
+    crop_size=8,
+    canvas_size="8x12",
+    width=4,
+    depth=2,
+    levels=2,
+    experts=3,
+    train_epochs=12,
+    expert_batch=2,
+    student_steps=4,
+    expert_epochs=2,
+    max_start_epoch=3,
+    distill_steps=40,
+    checkpoint_every=4,
+    eval_networks=3,
+    eval_epochs=40,
+)
 
 
 def sets(**settings) -> list[str]:
@@ -36,7 +54,9 @@ def command(*arguments, before: str = "") -> list[str]:
 
 def run_command(*arguments, before: str = "", **environment) -> subprocess.CompletedProcess:
     """Run the command to its end; fail with what it said if it did not succeed."""
-    done = subprocess.run(command(*arguments, before=before), env=os.environ | environment, capture_output=True, text=True)
+    done = subprocess.run(
+        command(*arguments, before=before), env=os.environ | environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     return done
 
@@ -48,7 +68,11 @@ def tree(folder: Path) -> dict[str, bytes]:
 
 def results(run: Path) -> dict[str, bytes]:
     """A run without what depends on the clock, or on a process that was killed while it wrote."""
-    files = {name: content for name, content in tree(run).items() if not Path(name).name.startswith(".tmp-") and name != "seconds.json"}
+    files = {
+        name: content
+        for name, content in tree(run).items()
+        if not Path(name).name.startswith(".tmp-") and name != "seconds.json"
+    }
     if "report.json" in files:
         report = json.loads(files["report.json"])
         assert report.pop("seconds")
@@ -65,9 +89,11 @@ def assert_same(run: Path, other: Path):
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory):
-    """`once(name, make)`: a folder that `make(folder)` fills for the first worker that asks, and that all workers then read."""
+    """`once(name, make)`: a folder that `make(folder)` fills for the first worker that asks, and that all workers
+    then read."""
     base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ: base = base.parent
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
 
     def get(name, make):
         with FileLock(base / f"{name}.lock"):
@@ -77,6 +103,7 @@ def once(tmp_path_factory):
                 make(base / f"{name}.new")
                 (base / f"{name}.new").rename(base / name)
         return base / name
+
     return get
 
 
@@ -91,17 +118,22 @@ def cache(once):
 @pytest.fixture(scope="session")
 def photos(once):
     """Three classes of real images, eight to train on and four to test on, as a folder that anybody could have."""
+
     def make(folder):
         for split, count in (("train", 8), ("test", 4)):
             for name in ("cliff", "grass", "snow"):
                 (folder / split / name).mkdir(parents=True)
                 found = sorted((ROOT / "wearable_imagenet/materials" / split / name).glob("*.jpg"))[:count]
                 assert len(found) == count
-                for path in found: shutil.copy(path, folder / split / name)
+                for path in found:
+                    shutil.copy(path, folder / split / name)
+
     return once("photos", make)
 
 
 @pytest.fixture(scope="session")
 def undisturbed(once, photos):
     """The run that others are compared with: every stage, in one process that nothing disturbed."""
-    return once("undisturbed", lambda folder: run_command("demo", "--run", folder, "--data", f"folder:{photos}", *sets(**SMALL)))
+    return once(
+        "undisturbed", lambda folder: run_command("demo", "--run", folder, "--data", f"folder:{photos}", *sets(**SMALL))
+    )

@@ -1,4 +1,5 @@
 """`make bench` measures what it says, and what does not depend on the clock is as it should be."""
+
 import json
 import os
 import subprocess
@@ -13,7 +14,12 @@ from conftest import ROOT
 def bench(tmp_path_factory):
     """The quick benchmark, in a process of its own."""
     target = tmp_path_factory.mktemp("bench") / "bench.json"
-    done = subprocess.run([sys.executable, ROOT / "tests/bench.py", "--quick", "--out", target], env=os.environ | {"PYTHONIOENCODING": "utf-8"}, capture_output=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools/bench.py", "--quick", "--out", target],
+        env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(target.read_text()), done.stdout
 
@@ -31,4 +37,5 @@ def test_bars_that_no_clock_decides(bench):
     """Differences and bytes read are the same on every machine."""
     rows = [row for name in ("exactness", "bytes") for row in bench[0]["parts"][name] if row["bar"]]
     assert len(rows) >= 3
-    for row in rows: assert row["value"] <= float(row["bar"].removeprefix("≤ ")), row
+    for row in rows:
+        assert row["value"] <= float(row["bar"].removeprefix("≤ ")), row

@@ -1,4 +1,5 @@
 """One seed, one result: whatever else differs between two processes leaves no trace."""
+
 import random
 
 import numpy as np
@@ -12,9 +13,19 @@ UNRELATED = "import random, numpy, torch; random.seed(5); numpy.random.seed(6); 
 
 
 def test_another_process_same_files(tmp_path, photos, undisturbed):
-    """Another hash seed, other global generators, data decoded afresh into another cache: the same bits in every file."""
-    run_command("demo", "--run", tmp_path / "run", "--data", f"folder:{photos}", *sets(**SMALL), before=UNRELATED,
-                PYTHONHASHSEED="4242", WEARABLE_IMAGENET_CACHE=str(tmp_path / "cache"))
+    """Another hash seed, other global generators, data decoded afresh into another cache: the same bits in every
+    file."""
+    run_command(
+        "demo",
+        "--run",
+        tmp_path / "run",
+        "--data",
+        f"folder:{photos}",
+        *sets(**SMALL),
+        before=UNRELATED,
+        PYTHONHASHSEED="4242",
+        WEARABLE_IMAGENET_CACHE=str(tmp_path / "cache"),
+    )
     assert_same(tmp_path / "run", undisturbed)
 
 
@@ -31,11 +42,18 @@ def test_another_seed_other_files(tmp_path, photos, undisturbed):
 
 def test_global_generators_are_left_alone(tmp_path, photos):
     """A person's own random numbers in a notebook do not change because a run was made between them."""
-    def seed(): random.seed(1), np.random.seed(2), torch.manual_seed(3)
-    def draw(): return random.random(), np.random.rand(), torch.rand(()).item()
+
+    def seed():
+        random.seed(1), np.random.seed(2), torch.manual_seed(3)
+
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(()).item()
+
     seed()
     wanted = draw()
     seed()
-    few = SMALL | dict(experts=1, train_epochs=2, expert_epochs=1, max_start_epoch=1, distill_steps=2, eval_networks=1, eval_epochs=2)
+    few = SMALL | dict(
+        experts=1, train_epochs=2, expert_epochs=1, max_start_epoch=1, distill_steps=2, eval_networks=1, eval_epochs=2
+    )
     assert main(["demo", "--run", str(tmp_path / "run"), "--data", f"folder:{photos}", *sets(**few)]) == 0
     assert draw() == wanted

@@ -1,14 +1,16 @@
-"""What must work on a GPU, tried without one: PyTorch's meta device computes shapes only, but refuses to be mixed with the CPU as a GPU does."""
+"""What must work on a GPU, tried without one: PyTorch's meta device computes shapes only, but refuses to be mixed
+with the CPU as a GPU does."""
+
 import pytest
 import torch
 
 from wearable_imagenet.augment import ALL_FAMILIES, augment, sample_augmentation
+from wearable_imagenet.canvas import Pyramid
 from wearable_imagenet.core import generator
 from wearable_imagenet.images.dataset import normalise
-from wearable_imagenet.canvas import Pyramid
 from wearable_imagenet.network import gradient, init_theta, network
 from wearable_imagenet.repeat import REPEATS
-from wearable_imagenet.student import sample_steps, matching_loss, unroll
+from wearable_imagenet.student import matching_loss, sample_steps, unroll
 
 
 def elsewhere(t):
@@ -36,10 +38,16 @@ def test_expert_batch_stays_on_its_device(family):
     """Bytes to colors, 𝒜, gradient."""
     net, rng = network("convnet", 3, 4, 8, width=4, depth=2), generator(0, "elsewhere")
     plan, x = sample_augmentation(6, (8, 8), rng, family), elsewhere(torch.zeros(6, 3, 8, 8, dtype=torch.uint8))
-    g, loss = gradient(net, elsewhere(init_theta(net, rng)), augment(normalise(x, torch.zeros(3), torch.ones(3)), plan), elsewhere(torch.arange(6) % 4))
+    g, loss = gradient(
+        net,
+        elsewhere(init_theta(net, rng)),
+        augment(normalise(x, torch.zeros(3), torch.ones(3)), plan),
+        elsewhere(torch.arange(6) % 4),
+    )
     assert (g.device.type, loss.device.type) == ("meta", "meta")
 
 
 def test_mixing_would_show():
     """The device does what this file relies on."""
-    with pytest.raises(RuntimeError, match="(?i)device"): elsewhere(torch.ones(3)) + torch.ones(3)
+    with pytest.raises(RuntimeError, match="(?i)device"):
+        elsewhere(torch.ones(3)) + torch.ones(3)

@@ -1,8 +1,10 @@
-"""The gradient through the student's steps against a second implementation, written from the paper and not from the library.
+"""The gradient through the student's steps against a second implementation, written from the paper.
 
-It shares nothing with the library but the plan that was drawn: layers are torch's own modules, a crop is a slice of a plane that was laid out tile by
-tile, augmentations are written from their definition (turning and stretching by hand, pixel by pixel), and autograd goes through all of it in float64.
+It shares nothing with the library but the plan that was drawn: layers are torch's own modules, a crop is a slice of a
+plane that was laid out tile by tile, augmentations are written from their definition (turning and stretching by hand,
+pixel by pixel), and autograd goes through all of it in float64.
 """
+
 import math
 
 import pytest
@@ -11,20 +13,28 @@ from torch import nn
 
 from wearable_imagenet.core import generator
 from wearable_imagenet.network import init_theta, network
-from wearable_imagenet.student import sample_steps, matching_loss, unroll
+from wearable_imagenet.student import matching_loss, sample_steps, unroll
 
 CROP, WIDTH, CLASSES, STEPS, BATCH = 8, 6, 5, 3, 3
 FAMILIES = ["color", "crop", "cutout", "flip", "scale", "rotate", "none", "color_crop_cutout_flip_scale_rotate"]
 
 
 class Student(nn.Module):
-    """The ConvNet of the paper from torch's own layers. Its parameters can be replaced by tensors that have a history."""
+    """The ConvNet of the paper from torch's own layers.
+
+    Its parameters can be replaced by tensors that have a history.
+    """
 
     def __init__(self, channels, depth):
         super().__init__()
         layers = []
         for i in range(depth):
-            layers += [nn.Conv2d(WIDTH if i else channels, WIDTH, 3, padding=1), nn.InstanceNorm2d(WIDTH, affine=True), nn.ReLU(), nn.AvgPool2d(2)]
+            layers += [
+                nn.Conv2d(WIDTH if i else channels, WIDTH, 3, padding=1),
+                nn.InstanceNorm2d(WIDTH, affine=True),
+                nn.ReLU(),
+                nn.AvgPool2d(2),
+            ]
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(WIDTH * (CROP // 2**depth) ** 2, CLASSES))
         self.double()
         self.places = [(module, name) for module in self.modules() for name in list(module._parameters)]
@@ -32,15 +42,19 @@ class Student(nn.Module):
 
     def put(self, theta):
         """Fill the layers, in order, with slices of one vector."""
-        for (module, name), shape, piece in zip(self.places, self.shapes, theta.split([s.numel() for s in self.shapes])):
+        for (module, name), shape, piece in zip(
+            self.places, self.shapes, theta.split([s.numel() for s in self.shapes])
+        ):
             module._parameters.pop(name, None)
             setattr(module, name, piece.reshape(shape))
 
-    def forward(self, x): return self.layers(x)
+    def forward(self, x):
+        return self.layers(x)
 
 
 def plane(canvas, repeat):
-    """Enough tiles of one canvas (C, H, W) for every crop: columns of tiles, each of them lower by half where the repeat says so."""
+    """Enough tiles of one canvas (C, H, W) for every crop: columns of tiles, each of them lower by half where the
+    repeat says so."""
     H = canvas.shape[1]
     columns = [torch.cat([canvas] * 3, 1).roll(j * H // 2 if repeat == "half-drop" else 0, 1) for j in range(4)]
     return torch.cat(columns, 2)
@@ -51,7 +65,8 @@ def bilinear(image, y, x):
     total = torch.zeros(image.shape[0], dtype=image.dtype)
     for row in (math.floor(y), math.floor(y) + 1):
         for col in (math.floor(x), math.floor(x) + 1):
-            if 0 <= row < image.shape[1] and 0 <= col < image.shape[2]: total = total + image[:, row, col] * (1 - abs(y - row)) * (1 - abs(x - col))
+            if 0 <= row < image.shape[1] and 0 <= col < image.shape[2]:
+                total = total + image[:, row, col] * (1 - abs(y - row)) * (1 - abs(x - col))
     return total
 
 
@@ -79,15 +94,17 @@ def augment_one(image, family, amounts):
     if family == "crop":
         down, right = map(int, amounts)
         room = torch.zeros(len(image), 3 * side, 3 * side, dtype=image.dtype)
-        room[:, side:2 * side, side:2 * side] = image
-        return room[:, side + down:2 * side + down, side + right:2 * side + right]
+        room[:, side : 2 * side, side : 2 * side] = image
+        return room[:, side + down : 2 * side + down, side + right : 2 * side + right]
     if family == "cutout":
         keep = torch.ones(side, side, dtype=image.dtype)
         top, left = (int(a) - side // 4 for a in amounts)
-        keep[max(0, top):max(0, top + side // 2), max(0, left):max(0, left + side // 2)] = 0
+        keep[max(0, top) : max(0, top + side // 2), max(0, left) : max(0, left + side // 2)] = 0
         return image * keep
-    if family == "flip": return image[:, :, list(reversed(range(side)))] if amounts[0] else image
-    if family == "scale": return warp(image, [[amounts[0], 0], [0, amounts[1]]])
+    if family == "flip":
+        return image[:, :, list(reversed(range(side)))] if amounts[0] else image
+    if family == "scale":
+        return warp(image, [[amounts[0], 0], [0, amounts[1]]])
     if family == "rotate":
         s, c = math.sin(amounts[0]), math.cos(amounts[0])
         return warp(image, [[c, -s], [s, c]])
@@ -99,13 +116,15 @@ def reference(theta, target, canvases, y, lr, steps, repeat, channels, depth):
     start, student = theta, Student(channels, depth)
     for step in steps:
         images = []
-        for which, (top, left), amounts in zip(step.which.tolist(), step.offsets.tolist(), step.augmentation.amounts.double().tolist()):
-            crop = plane(canvases[which], repeat)[:, top:top + CROP, left:left + CROP]
+        for which, (top, left), amounts in zip(
+            step.which.tolist(), step.offsets.tolist(), step.augmentation.amounts.double().tolist()
+        ):
+            crop = plane(canvases[which], repeat)[:, top : top + CROP, left : left + CROP]
             images.append(augment_one(crop, step.augmentation.family, amounts))
         student.put(theta)
         logits = student(torch.stack(images))
         loss = -logits.log_softmax(1)[torch.arange(len(images)), y[step.which]].mean()
-        gradient, = torch.autograd.grad(loss, theta, create_graph=True)
+        (gradient,) = torch.autograd.grad(loss, theta, create_graph=True)
         theta = theta - lr * gradient
     return ((theta - target) ** 2).sum() / ((start.detach() - target) ** 2).sum()
 
@@ -132,7 +151,11 @@ def test_gradient_is_that_of_the_reference(families, repeat):
     wanted = reference(theta, target, canvases, y, lr, steps, repeat, channels, depth)
     found = matching_loss(unroll(net, theta, canvases, y, lr, steps, CROP, repeat), theta.detach(), target)
     assert found.item() == pytest.approx(wanted.item(), rel=1e-10)
-    for name, a, b in zip(("canvases", "lr", "theta"), torch.autograd.grad(found, (canvases, lr, theta)), torch.autograd.grad(wanted, (canvases, lr, theta))):
+    for name, a, b in zip(
+        ("canvases", "lr", "theta"),
+        torch.autograd.grad(found, (canvases, lr, theta)),
+        torch.autograd.grad(wanted, (canvases, lr, theta)),
+    ):
         assert b.norm() > 0, name
         assert difference(a, b) < 1e-10, name
 
@@ -145,6 +168,9 @@ def test_reference_would_notice():
     y, (theta, target) = torch.arange(CLASSES), (init_theta(net, rng).double().requires_grad_() for _ in range(2))
     steps = sample_steps(STEPS, len(y), (10, 14), CROP, rng, BATCH, "grid", "none")
     lr = torch.tensor(0.3, dtype=torch.float64)
-    wanted, = torch.autograd.grad(reference(theta, target, canvases, y, lr, steps, "grid", channels, depth), canvases)
-    found, = torch.autograd.grad(matching_loss(unroll(net, theta, canvases, y, lr * (1 + 1e-6), steps, CROP), theta.detach(), target.detach()), canvases)
+    (wanted,) = torch.autograd.grad(reference(theta, target, canvases, y, lr, steps, "grid", channels, depth), canvases)
+    (found,) = torch.autograd.grad(
+        matching_loss(unroll(net, theta, canvases, y, lr * (1 + 1e-6), steps, CROP), theta.detach(), target.detach()),
+        canvases,
+    )
     assert difference(found, wanted) > 1e-7

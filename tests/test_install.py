@@ -1,4 +1,6 @@
-"""What people get from `pip install`: a package that works outside the checkout, with its data, and with nothing that belongs to the workshop."""
+"""What people get from `pip install`: a package that works outside the checkout, with its data, and with nothing
+that belongs to the workshop."""
+
 import ast
 import importlib.metadata
 import json
@@ -14,10 +16,24 @@ from configparser import ConfigParser
 import pytest
 
 from conftest import ROOT, sets
-from hostile import LEFT_OUT
+from tools.hostile import LEFT_OUT
 
-TINY_DEMO = dict(crop_size=8, canvas_size=8, width=4, depth=2, levels=2, experts=1, train_epochs=1, expert_batch=256, expert_epochs=1, max_start_epoch=0,
-                 student_steps=1, distill_steps=1, eval_networks=1, eval_epochs=1)
+TINY_DEMO = dict(
+    crop_size=8,
+    canvas_size=8,
+    width=4,
+    depth=2,
+    levels=2,
+    experts=1,
+    train_epochs=1,
+    expert_batch=256,
+    expert_epochs=1,
+    max_start_epoch=0,
+    student_steps=1,
+    distill_steps=1,
+    eval_networks=1,
+    eval_epochs=1,
+)
 
 
 def run(*words, **how):
@@ -36,32 +52,56 @@ def settings():
 
 @pytest.fixture(scope="module")
 def built(once):
-    """A source archive, a wheel of the checkout, and a wheel of the source archive. In a copy: building leaves folders behind."""
+    """A source archive, a wheel of the checkout, and a wheel of the source archive.
+
+    In a copy: building leaves folders behind.
+    """
+
     def make(folder):
         shutil.copytree(ROOT, folder / "tree", ignore=shutil.ignore_patterns(*LEFT_OUT))
-        wheel = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--wheel-dir"]
+        wheel = [
+            sys.executable,
+            "-m",
+            "pip",
+            "wheel",
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-index",
+            "--quiet",
+            "--wheel-dir",
+        ]
         run(*wheel, folder / "wheel", ".", cwd=folder / "tree")
         run(sys.executable, "setup.py", "--quiet", "sdist", "--dist-dir", folder / "sdist", cwd=folder / "tree")
-        archive, = (folder / "sdist").iterdir()
+        (archive,) = (folder / "sdist").iterdir()
         run(*wheel, folder / "wheel_of_sdist", archive, cwd=folder)
         shutil.rmtree(folder / "tree")
+
     return once("built", make)
 
 
 def contents(wheel_folder):
     """name → content of the one wheel in a folder."""
-    path, = wheel_folder.glob("*.whl")
-    with zipfile.ZipFile(path) as wheel: return {name: wheel.read(name) for name in wheel.namelist()}
+    (path,) = wheel_folder.glob("*.whl")
+    with zipfile.ZipFile(path) as wheel:
+        return {name: wheel.read(name) for name in wheel.namelist()}
 
 
 def test_wheel_holds_the_package_and_nothing_else(built):
     """Small; every module and every embedded image with its licence; no notebooks, no tests."""
-    path, = (built / "wheel").glob("*.whl")
+    (path,) = (built / "wheel").glob("*.whl")
     assert path.stat().st_size < 5_000_000
     found = contents(built / "wheel")
     package = {name: content for name, content in found.items() if ".dist-info/" not in name}
-    wanted = {p.relative_to(ROOT).as_posix(): p.read_bytes() for p in (ROOT / "wearable_imagenet").rglob("*") if p.is_file() and "__pycache__" not in p.parts}
-    assert {"wearable_imagenet/materials/LICENSE.txt", "wearable_imagenet/materials/ATTRIBUTION.txt", "wearable_imagenet/materials/manifest.csv"} <= wanted.keys()
+    wanted = {
+        p.relative_to(ROOT).as_posix(): p.read_bytes()
+        for p in (ROOT / "wearable_imagenet").rglob("*")
+        if p.is_file() and "__pycache__" not in p.parts
+    }
+    assert {
+        "wearable_imagenet/materials/LICENSE.txt",
+        "wearable_imagenet/materials/ATTRIBUTION.txt",
+        "wearable_imagenet/materials/manifest.csv",
+    } <= wanted.keys()
     assert sum(name.endswith(".jpg") for name in wanted) > 500
     assert package.keys() == wanted.keys()
     assert [name for name in wanted if package[name] != wanted[name]] == []
@@ -73,21 +113,26 @@ def test_source_archive_builds_the_same_wheel(built):
     direct, detour = contents(built / "wheel"), contents(built / "wheel_of_sdist")
     assert direct.keys() == detour.keys()
     assert [name for name in direct if direct[name] != detour[name] and not name.endswith("RECORD")] == []
-    archive, = (built / "sdist").iterdir()
-    with tarfile.open(archive) as tar: names = {name.partition("/")[2] for name in tar.getnames()}
+    (archive,) = (built / "sdist").iterdir()
+    with tarfile.open(archive) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
     assert {"setup.py", "settings.ini", "README.md", "LICENSE"} <= names
 
 
 @pytest.fixture(scope="module")
 def installed(built, tmp_path_factory):
-    """A new environment with the wheel in it. What the package needs is lent by the present environment: nothing is downloaded."""
+    """A new environment with the wheel in it.
+
+    What the package needs is lent by the present environment: nothing is downloaded.
+    """
     folder = tmp_path_factory.mktemp("installed") / "env"
     run(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / "bin/python"
-    wheel, = (built / "wheel").glob("*.whl")
+    (wheel,) = (built / "wheel").glob("*.whl")
     run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "--quiet", wheel)
     site = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    with open(f"{site}/lent.pth", "w") as f: f.write(sysconfig.get_path("purelib") + "\n")
+    with open(f"{site}/lent.pth", "w") as f:
+        f.write(sysconfig.get_path("purelib") + "\n")
     return folder
 
 
@@ -111,7 +156,10 @@ def test_installed_demo(installed, empty):
     assert about["versions"]["wearable_imagenet"] == settings()["version"]
     report = json.loads((empty / "runs/demo/report.json").read_text())
     for arm in ("textures", "noise", "real"):
-        assert report[f"accuracy_{arm}"].keys() == {"mean", "std", "values"} and 0 <= report[f"accuracy_{arm}"]["mean"] <= 1
+        assert (
+            report[f"accuracy_{arm}"].keys() == {"mean", "std", "values"}
+            and 0 <= report[f"accuracy_{arm}"]["mean"] <= 1
+        )
     assert report["matching_loss_first"] > 0 and report["matching_loss_last"] > 0
     assert {"experts", "distill", "evaluate"} <= report["seconds"].keys()
 
@@ -120,18 +168,40 @@ def test_installed_version(installed, empty):
     """One version everywhere: settings.ini, the module, the installed package and the command."""
     version = settings()["version"]
     assert run(installed / "bin/wearable-imagenet", "--version").strip() == version
-    assert run(installed / "bin/python", "-c", "import wearable_imagenet; print(wearable_imagenet.__version__)").strip() == version
+    assert (
+        run(installed / "bin/python", "-c", "import wearable_imagenet; print(wearable_imagenet.__version__)").strip()
+        == version
+    )
 
 
 def test_every_import_is_required():
-    """A clean environment has what `requirements` names and no more, so whatever the library imports must be named there, or in an extra."""
+    """A clean environment has what `requirements` names and no more, so whatever the library imports must be named
+    there, or in an extra."""
     imported = set()
     for path in (ROOT / "wearable_imagenet").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import): imported |= {alias.name.partition(".")[0] for alias in node.names}
-            if isinstance(node, ast.ImportFrom) and not node.level: imported.add(node.module.partition(".")[0])
-    owners = {"textile": ["textile-metric"], "pillow_heif": ["pillow-heif"]} | importlib.metadata.packages_distributions()   # extras may not be installed
-    needed = {owners[name][0].lower().replace("_", "-") for name in imported - set(sys.stdlib_module_names) if name != "wearable_imagenet"}
-    required = {re.split(r"[<>=!~;\[]", word)[0].lower() for word in (settings()["requirements"] + " " + settings()["textile_requirements"] + " " + settings()["heic_requirements"]).split()}
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(node.module.partition(".")[0])
+    owners = {
+        "textile": ["textile-metric"],
+        "pillow_heif": ["pillow-heif"],
+    } | importlib.metadata.packages_distributions()  # extras may not be installed
+    needed = {
+        owners[name][0].lower().replace("_", "-")
+        for name in imported - set(sys.stdlib_module_names)
+        if name != "wearable_imagenet"
+    }
+    required = {
+        re.split(r"[<>=!~;\[]", word)[0].lower()
+        for word in (
+            settings()["requirements"]
+            + " "
+            + settings()["textile_requirements"]
+            + " "
+            + settings()["heic_requirements"]
+        ).split()
+    }
     assert {"torch", "numpy", "pillow", "safetensors"} <= needed
     assert needed - required == set()

@@ -1,4 +1,5 @@
 """A stage that is killed goes on when it is run again, and nobody can tell from its files that it was."""
+
 import itertools
 import json
 import shutil
@@ -15,7 +16,10 @@ from conftest import ROOT, SMALL, assert_same, command, results, run_command, se
 # stage: all that it makes; a file that shows it is in the middle
 STAGES = {
     "experts": (("run.json", "experts/"), "experts/expert_001/epoch_002.safetensors"),
-    "distill": (("frames/", "checkpoint.", "noise.", "textures.", "tiling.", "loss.", "timelapse."), "frames/step_000008.safetensors"),
+    "distill": (
+        ("frames/", "checkpoint.", "noise.", "textures.", "tiling.", "loss.", "timelapse."),
+        "frames/step_000008.safetensors",
+    ),
     "evaluate": (("evaluation/", "report.json", "accuracy."), "evaluation/textures_convnet_40epochs_40steps_001.json"),
 }
 
@@ -31,17 +35,27 @@ def prepare(run, stage, undisturbed):
 
 
 def interrupt(run, stage, undisturbed, arguments, number):
-    """Send signal `number` in the middle of a stage. Where the machine was too busy to see the middle in time, once more."""
+    """Send signal `number` in the middle of a stage.
+
+    Where the machine was too busy to see the middle in time, once more.
+    """
     middle = STAGES[stage][1]
     for _ in range(5):
         prepare(run, stage, undisturbed)
         # A test runner in the background may have been told to ignore SIGINT, and its children inherit that.
-        process = subprocess.Popen(command(*arguments), stderr=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
-        while process.poll() is None and not (run / middle).exists(): time.sleep(0.01)
+        process = subprocess.Popen(
+            command(*arguments),
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        while process.poll() is None and not (run / middle).exists():
+            time.sleep(0.01)
         process.send_signal(number)
         errors = process.communicate()[1]
         assert (run / middle).exists(), errors
-        if process.returncode: return process.returncode, errors
+        if process.returncode:
+            return process.returncode, errors
     pytest.fail(f"{stage} always ended before it could be interrupted")
 
 
@@ -50,8 +64,10 @@ def assert_whole(run):
     for path in run.rglob("[!.]*.safetensors"):
         with safe_open(path, "pt") as f:
             assert len(f.keys()) and json.loads(f.metadata()["about"]) is not None
-            for name in f.keys(): f.get_tensor(name)
-    for path in run.rglob("[!.]*.json"): json.loads(path.read_text())
+            for name in f.keys():
+                f.get_tensor(name)
+    for path in run.rglob("[!.]*.json"):
+        json.loads(path.read_text())
 
 
 def assert_as_if_nothing_happened(run, stage, undisturbed):
@@ -80,13 +96,14 @@ def test_stopped_with_ctrl_c(tmp_path, photos, undisturbed):
     status, errors = interrupt(run, "experts", undisturbed, arguments, signal.SIGINT)
     assert status == 130
     assert errors.splitlines()[-1] == "stopped; the same command goes on from here"
-    assert errors.count("stopped") == 1 and "Traceback" not in errors and "experts:" in errors      # the bar was there
+    assert errors.count("stopped") == 1 and "Traceback" not in errors and "experts:" in errors  # the bar was there
     assert_whole(run)
     run_command(*arguments)
     assert_as_if_nothing_happened(run, "experts", undisturbed)
 
 
-# Every stage dies in its k-th attempt at its k-th file, whole under a temporary name and not yet renamed: the worst moment there is.
+# Every stage dies in its k-th attempt at its k-th file, whole under a temporary name and not yet renamed: the worst
+# moment there is.
 # Attempts are forked from one process, so that dozens of them cost no more than one start.
 DIE = """
 import os, signal, sys
@@ -117,7 +134,11 @@ for stage in ("experts", "distill", "evaluate"):
 def test_killed_between_writing_and_renaming(tmp_path, photos, undisturbed):
     """All stages, dying again and again with a file half in place, end with the very files of the undisturbed run."""
     run = tmp_path / "run"
-    done = subprocess.run([sys.executable, "-c", DIE, ROOT, "--run", run, "--data", f"folder:{photos}", *sets(**SMALL)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", DIE, ROOT, "--run", run, "--data", f"folder:{photos}", *sets(**SMALL)],
+        capture_output=True,
+        text=True,
+    )
     deaths = [line.split() for line in done.stdout.splitlines()]
     assert [(stage, status) for stage, _, status in deaths] == [(stage, "0") for stage in STAGES], done.stderr
     assert all(int(count) >= 3 for _, count, _ in deaths), deaths

@@ -1,4 +1,8 @@
-"""Every notebook runs, is in step with the library, and is fit to be committed. One test a notebook, so that one runner counts everything."""
+"""Every notebook runs, is in step with the library, and is fit to be committed.
+
+One test a notebook, so that one runner counts everything.
+"""
+
 import os
 import shutil
 import subprocess
@@ -17,22 +21,39 @@ from nbdev.test import test_nb as run_nb
 
 from conftest import ROOT
 
-with working_directory(ROOT): NOTEBOOKS = sorted(path.absolute() for path in nbglob(as_path=True))
+with working_directory(ROOT):
+    NOTEBOOKS = sorted(path.absolute() for path in nbglob(as_path=True))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").as_posix())
 
 
 def test_notebooks_are_found():
     """nbdev's own list holds the stages: with none eligible, nbdev would call it a success."""
-    wanted = ["00_data", "01_models", "02_augment", "03_repeat", "04_experts", "05_unroll", "06_distill", "07_evaluate", "08_textures", "10_cli"]
+    wanted = [
+        "00_data",
+        "01_models",
+        "02_augment",
+        "03_repeat",
+        "04_experts",
+        "05_unroll",
+        "06_distill",
+        "07_evaluate",
+        "08_textures",
+        "10_cli",
+    ]
     assert [name for name in wanted if ROOT / f"nbs/{name}.ipynb" not in NOTEBOOKS] == []
-    assert NOTEBOOKS == sorted(path for path in (ROOT / "nbs").rglob("*.ipynb") if not any(part.startswith((".", "_")) for part in path.relative_to(ROOT / "nbs").parts))
+    assert NOTEBOOKS == sorted(
+        path
+        for path in (ROOT / "nbs").rglob("*.ipynb")
+        if not any(part.startswith((".", "_")) for part in path.relative_to(ROOT / "nbs").parts)
+    )
 
 
 @pytest.fixture
 def clean_process():
     """Workers are reused: what a notebook changes for itself must not reach the next test."""
     threads, dtype, path = torch.get_num_threads(), torch.get_default_dtype(), sys.path[:]
-    with mock.patch.dict(os.environ, IN_TEST="1"), working_directory(ROOT), matplotlib.rc_context(): yield
+    with mock.patch.dict(os.environ, IN_TEST="1"), working_directory(ROOT), matplotlib.rc_context():
+        yield
     torch.set_num_threads(threads), torch.set_default_dtype(dtype), torch.set_grad_enabled(True)
     sys.path[:] = path
 
@@ -57,7 +78,9 @@ def test_notebook_is_fit_to_commit(path):
     first, *_ = notebook.cells
     title, subtitle, *_ = [line for line in first.source.splitlines() if line.strip()]
     assert first.cell_type == "markdown" and title.startswith("# ") and subtitle.startswith("> ")
-    assert [cell.id for cell in notebook.cells[1:] if cell.cell_type == "markdown" and cell.source.startswith("# ")] == [], "one H1 a notebook"
+    assert [
+        cell.id for cell in notebook.cells[1:] if cell.cell_type == "markdown" and cell.source.startswith("# ")
+    ] == [], "one H1 a notebook"
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     assert [output.ename for output in outputs if output.output_type == "error"] == []
 
@@ -77,7 +100,9 @@ def test_library_is_what_the_notebooks_export(tmp_path):
     assert done.returncode == 0, done.stderr
     made, there = modules(tmp_path), modules(ROOT)
     assert len(made) > 10 and made.keys() == there.keys()
-    assert [name for name in made if made[name] != there[name]] == [], "run nbdev_export, or nbdev_update after an edit by hand"
+    assert [name for name in made if made[name] != there[name]] == [], (
+        "run nbdev_export, or nbdev_update after an edit by hand"
+    )
 
 
 def test_export_would_notice(tmp_path):
@@ -86,8 +111,12 @@ def test_export_would_notice(tmp_path):
     (tmp_path / "nbs").mkdir()
     text = (ROOT / "nbs/09_repeat.ipynb").read_text(encoding="utf-8")
     assert text.count("def plane_to_canvas(") == 1
-    (tmp_path / "nbs/09_repeat.ipynb").write_text(text.replace("def plane_to_canvas(", "def plane_to_canvases("), encoding="utf-8")
+    (tmp_path / "nbs/09_repeat.ipynb").write_text(
+        text.replace("def plane_to_canvas(", "def plane_to_canvases("), encoding="utf-8"
+    )
     done = subprocess.run([Path(sys.executable).parent / "nbdev_export"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     made = (tmp_path / "wearable_imagenet/repeat.py").read_text(encoding="utf-8")
-    assert "def plane_to_canvases(" in made and made != (ROOT / "wearable_imagenet/repeat.py").read_text(encoding="utf-8")
+    assert "def plane_to_canvases(" in made and made != (ROOT / "wearable_imagenet/repeat.py").read_text(
+        encoding="utf-8"
+    )

@@ -1,5 +1,6 @@
 """The front page and the notebook that it is made from say the same."""
-from readme import LINK, ROOT, readme
+
+from tools.readme import LINK, ROOT, readme
 
 
 def test_readme_is_in_step_with_index():

@@ -148,7 +148,7 @@ def save_tensors(
     whole = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata)
     return write_file(path, lambda tmp: tmp.write_bytes(whole))
 
-# %% ../nbs/01_core.ipynb #baf81827
+# %% ../nbs/01_core.ipynb #50add7b5
 @contextmanager
 def opened(
     path: Path,  # a file from `save_tensors`

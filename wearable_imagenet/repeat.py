@@ -7,20 +7,33 @@ __all__ = ['REPEATS', 'Repeat', 'parse_repeat', 'check_repeat', 'plane_to_canvas
 
 # %% ../nbs/09_repeat.ipynb #a004dd5a
 import re
-import torch
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import NamedTuple
 
-from .core import UserError
+import torch
+
+from .core import UserError, say_size
 
 # %% ../nbs/09_repeat.ipynb #82d48e9d
-class Repeat(NamedTuple):
+@dataclass(frozen=True)
+class Repeat:
     "What lies beyond the edges of a tile"
 
     down: str = "wrap"  # above and below: wrap (another tile), mirror (its reflection) or edge (nothing)
     across: str = "wrap"  # left and right, likewise
     dx: Fraction = Fraction(0)  # how far to the right the next row of tiles is shifted, in tiles
     dy: Fraction = Fraction(0)  # how far down the next column of tiles is shifted, in tiles
+
+    def __str__(self) -> str:
+        names = [name for name, repeat in REPEATS.items() if repeat == self]
+        return names[0] if names else f"shift:{self.dx},{self.dy}"
+
+    def ends(
+        self,
+        axis: int,  # 0: down, 1: across
+    ) -> bool:
+        "Whether the plane ends along an axis, as it does across a ribbon"
+        return (self.down, self.across)[axis] == "edge"
 
 
 REPEATS = {
@@ -34,41 +47,41 @@ REPEATS = {
 
 # %% ../nbs/09_repeat.ipynb #e32094e7
 def parse_repeat(
-    repeat: str,  # a name in `REPEATS`, or shift:DX,DY in fractions of the tile
+    text: str,  # a name in `REPEATS`, or shift:DX,DY in fractions of the tile
 ) -> Repeat:
-    "What a repeat's name means"
-    if repeat in REPEATS:
-        return REPEATS[repeat]
-    if not str(repeat).startswith("shift:"):
+    "A repeat from its name; this is done once, where settings and commands are read"
+    if text in REPEATS:
+        return REPEATS[text]
+    if not str(text).startswith("shift:"):
         raise UserError(
-            f"repeat {repeat!r} is not known: use one of {', '.join(REPEATS)}, or a shift such as shift:0,1/3"
+            f"repeat {text!r} is not known: use one of {', '.join(REPEATS)}, or a shift such as shift:0,1/3"
         )
-    parts = repeat.removeprefix("shift:").split(",")
+    parts = text.removeprefix("shift:").split(",")
     try:
         if not all(re.fullmatch(r"-?[0-9./]{1,9}", part) for part in parts):
             raise ValueError
         dx, dy = (Fraction(part) for part in parts)
     except (ValueError, ZeroDivisionError):
         raise UserError(
-            f"repeat {repeat!r} is not a shift: write shift:DX,DY in fractions of the tile, such as shift:0,1/3 or shift:0.25,0"
+            f"repeat {text!r} is not a shift: write shift:DX,DY in fractions of the tile, such as shift:0,1/3 or shift:0.25,0"
         ) from None
     if dx % 1 and dy % 1:
         raise UserError(
-            f"{repeat} shifts both axes: rectangles that are shifted in both leave gaps or overlap; set one of them to 0"
+            f"{text} shifts both axes: rectangles that are shifted in both leave gaps or overlap; set one of them to 0"
         )
     return Repeat(dx=dx % 1, dy=dy % 1)
 
 # %% ../nbs/09_repeat.ipynb #15187d24
 def check_repeat(
     size: tuple[int, int],  # (H, W) of the canvas, pixels
-    repeat: str,  # see `parse_repeat`
+    repeat: Repeat,  # how it repeats
 ):
-    "Refuse a repeat that does not exist, or that would have to shift by a part of a pixel"
-    r = parse_repeat(repeat)
-    for n, shift, side in ((size[0], r.dy, "height"), (size[1], r.dx, "width")):
+    "Refuse to shift by a part of a pixel"
+    for n, shift, side in ((size[0], repeat.dy, "height"), (size[1], repeat.dx, "width")):
         if n * shift % 1:
             raise UserError(
-                f"repeat {repeat} shifts by {shift} of the {side}, no whole number of pixels for {n}: use a {side} that is a multiple of {shift.denominator}"
+                f"repeat {repeat} shifts by {shift} of the {side}, no whole number of pixels for {n}: "
+                f"use a {side} that is a multiple of {shift.denominator}"
             )
 
 # %% ../nbs/09_repeat.ipynb #cfa7d989
@@ -86,32 +99,33 @@ def plane_to_canvas(
     y: torch.Tensor,  # rows of the plane, any integers
     x: torch.Tensor,  # columns of the plane, broadcast against `y`
     size: tuple[int, int],  # (H, W) of the canvas, pixels
-    repeat: str = "grid",  # see `parse_repeat`
+    repeat: Repeat,  # how the canvas repeats
 ) -> tuple[torch.Tensor, torch.Tensor]:  # row and column of the canvas, each like `y` and `x` broadcast
     "Which canvas pixel each pixel of the plane shows"
     check_repeat(size, repeat)
-    r, (H, W) = parse_repeat(repeat), size
-    if r.dy:
-        y = y - x // W * int(r.dy * H)
-    if r.dx:
-        x = x - y // H * int(r.dx * W)
-    return torch.broadcast_tensors(_beyond(y, H, r.down), _beyond(x, W, r.across))
+    H, W = size
+    if repeat.dy:
+        y = y - x // W * int(repeat.dy * H)
+    if repeat.dx:
+        x = x - y // H * int(repeat.dx * W)
+    return torch.broadcast_tensors(_beyond(y, H, repeat.down), _beyond(x, W, repeat.across))
 
 # %% ../nbs/09_repeat.ipynb #cdb5943a
 def period(
     size: tuple[int, int],  # (H, W) of the canvas, pixels
-    repeat: str = "grid",  # see `parse_repeat`
+    repeat: Repeat,  # how it repeats
 ) -> tuple[int, int]:  # rows and columns after which the plane shows the same again; a ribbon's own where it ends
     "The smallest upright rectangle that repeats"
-    r, (H, W) = parse_repeat(repeat), size
-    return H * (2 if r.down == "mirror" else r.dx.denominator), W * (2 if r.across == "mirror" else r.dy.denominator)
+    rows = 2 if repeat.down == "mirror" else repeat.dx.denominator
+    columns = 2 if repeat.across == "mirror" else repeat.dy.denominator
+    return size[0] * rows, size[1] * columns
 
 # %% ../nbs/09_repeat.ipynb #6b12d613
 def crop(
     canvases: torch.Tensor,  # (n, C, H, W)
     offsets: torch.Tensor,  # (B, 2) top row and left column of each window on the plane, any integers
     size: tuple[int, int],  # (h, w) of the window, pixels
-    repeat: str = "grid",  # see `parse_repeat`
+    repeat: Repeat,  # how canvases repeat
     which: torch.Tensor | None = None,  # (B,) canvas of each window; None: one window of every canvas, in order
 ) -> torch.Tensor:  # (B, C, h, w), differentiable in `canvases`
     "The window at each offset, through the repeat (Algorithm 1, line 12)"
@@ -129,16 +143,13 @@ def sample_offsets(
     batch: int,  # number of windows B
     size: tuple[int, int],  # (H, W) of the canvas, pixels
     rng: torch.Generator,  # source of randomness
-    repeat: str = "grid",  # see `parse_repeat`
+    repeat: Repeat,  # how canvases repeat
     window: tuple[int, int] = (1, 1),  # (h, w) of the windows, pixels: they stay inside a ribbon
 ) -> torch.Tensor:  # (B, 2) offsets, uniform over one period, or over the places of a ribbon where the window fits
     "Draw where to crop"
-    r, high = parse_repeat(repeat), list(period(size, repeat))
-    for axis, edge in enumerate((r.down, r.across)):
-        if edge == "edge":
-            high[axis] = size[axis] - window[axis] + 1
+    high = [size[k] - window[k] + 1 if repeat.ends(k) else n for k, n in enumerate(period(size, repeat))]
     if min(high) < 1:
-        raise UserError(f"a window of {window[0]}x{window[1]} does not fit into a {repeat} of {size[0]}x{size[1]}")
+        raise UserError(f"a window of {say_size(window)} does not fit into a {repeat} of {say_size(size)}")
     return (
         torch.rand(batch, 2, generator=rng, dtype=torch.float64, device="cpu") * torch.tensor(high, device="cpu")
     ).long()

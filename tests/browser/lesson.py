@@ -1,4 +1,5 @@
 """A notebook in JupyterLab, and the hands and eyes of somebody who works with it."""
+
 import ast
 import base64
 import os
@@ -7,7 +8,7 @@ from pathlib import Path
 
 SCREENSHOTS = Path(os.environ.get("SCREENSHOTS", Path(__file__).parent / "screenshots"))
 WINDOW = dict(width=1280, height=1100)
-TALLEST = 16000     # pixels; Chromium paints no taller picture
+TALLEST = 16000  # pixels; Chromium paints no taller picture
 PANEL = "window.findPanel = path => [...(window.jupyterapp?.shell.widgets('main') ?? [])].find(widget => widget.context?.path === path)"
 IDLE = "path => { const session = findPanel(path)?.sessionContext; return session?.isReady && session.session?.kernel?.status === 'idle' }"
 RUN = "() => { window.ran = false; jupyterapp.commands.execute('notebook:run-all-cells').finally(() => { window.ran = true }) }"
@@ -50,7 +51,8 @@ class Lesson:
         page.goto(f"{server.url}/lab/tree/{path}?token={server.token}&reset")
         page.wait_for_function(IDLE, arg=path)
 
-    def __enter__(self): return self
+    def __enter__(self):
+        return self
 
     def __exit__(self, *_):
         """Shut the kernel down and close the page."""
@@ -103,12 +105,17 @@ class Lesson:
 
     def press(self, text: str, key: str, times: int = 1, n: int = 0):
         """Press a key on a slider, as fast as the browser takes it."""
-        for _ in range(times): self.slider(text, n).press(key)
+        for _ in range(times):
+            self.slider(text, n).press(key)
 
     def drag(self, text: str, fraction: float, n: int = 0):
         """Drag a slider's handle to a fraction of its track with the mouse."""
         self.slider(text, n).scroll_into_view_if_needed()
-        handle, track, mouse = self.slider(text, n).bounding_box(), self.control(text, n).locator(".noUi-base").bounding_box(), self.page.mouse
+        handle, track, mouse = (
+            self.slider(text, n).bounding_box(),
+            self.control(text, n).locator(".noUi-base").bounding_box(),
+            self.page.mouse,
+        )
         height = handle["y"] + handle["height"] / 2
         mouse.move(handle["x"] + handle["width"] / 2, height)
         mouse.down()
@@ -130,9 +137,10 @@ class Lesson:
     def screenshot(self, name: str, n: int | None = None):
         """Save the screen with the n-th explorer in the middle, or else all cells, in a window that is tall enough."""
         height = WINDOW["height"]
-        if n is not None: self.explorer(n).evaluate("explorer => explorer.scrollIntoView({block: 'center'})")
+        if n is not None:
+            self.explorer(n).evaluate("explorer => explorer.scrollIntoView({block: 'center'})")
         else:
-            for _ in range(4):      # heights of cells that were not seen yet are guesses
+            for _ in range(4):  # heights of cells that were not seen yet are guesses
                 height = min(max(WINDOW["height"], height + self.page.evaluate(BELOW, self.path)), TALLEST)
                 self.page.set_viewport_size(WINDOW | dict(height=height))
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""The gallery in a real browser, from a file: nothing is loaded, nothing overflows, and the live view draws what Python tiles."""
+"""The gallery in a real browser, from a file: nothing is loaded, nothing overflows, and the live view draws what
+Python tiles."""
+
 import base64
 import io
 import re
@@ -10,11 +12,9 @@ import torch
 from PIL import Image
 
 from conftest import ROOT
-from wearable_imagenet.textures import Textures
 from wearable_imagenet.cloth.gallery import save_gallery
-from wearable_imagenet.tile import tile
-from wearable_imagenet.textures import to_rgb
-from wearable_imagenet.tile import to_image
+from wearable_imagenet.textures import Textures, to_rgb
+from wearable_imagenet.tile import tile, to_image
 
 from .lesson import SCREENSHOTS
 
@@ -30,7 +30,9 @@ def textures() -> Textures:
     """Five of the demo's classes, shifted by a third; one has a name that would like to be more than a name."""
     t = Textures.load(ROOT / "nbs/pictures/materials.safetensors")
     names = ["<img src=x onerror=alert(1)>", *t.classes[1:5]]
-    return Textures(t.canvases[:5], torch.arange(5), t.student_lr, t.mean, t.std, names, replace(t.settings, repeat="shift:0,1/3"))
+    return Textures(
+        t.canvases[:5], torch.arange(5), t.student_lr, t.mean, t.std, names, replace(t.settings, repeat="shift:0,1/3")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +55,11 @@ class Gallery:
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(address)
 
-    def __enter__(self): return self
-    def __exit__(self, *error): self.context.close()
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.context.close()
 
     def live(self, index: int = 0):
         """Open the live view of a card by the keyboard."""
@@ -69,18 +74,26 @@ class Gallery:
 
     def set(self, control: str, value):
         """Move a control as a hand does, and let the page hear of it."""
-        self.page.locator(control).evaluate("(e, value) => { e.value = value; e.dispatchEvent(new Event('input')); }", str(value))
+        self.page.locator(control).evaluate(
+            "(e, value) => { e.value = value; e.dispatchEvent(new Event('input')); }", str(value)
+        )
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_opens(width, browser, address, textures):
-    """At every width: nothing asked for but the file, nothing said, nothing wider than the window, nothing too small to read."""
+    """At every width: nothing asked for but the file, nothing said, nothing wider than the window, nothing too small
+    to read."""
     with Gallery(browser, address, width, offline=True) as gallery:
         page = gallery.page
         page.screenshot(path=SCREENSHOTS / f"gallery_{width}.png", full_page=True)
         assert page.evaluate(OVERFLOW) == []
         assert page.evaluate(SMALL_TYPE) == []
-        assert page.locator("img").evaluate_all("images => images.filter(i => !i.complete || !i.naturalWidth || !i.alt).length") == 0
+        assert (
+            page.locator("img").evaluate_all(
+                "images => images.filter(i => !i.complete || !i.naturalWidth || !i.alt).length"
+            )
+            == 0
+        )
         assert [url for url in gallery.asked if not url.startswith(("file:", "data:"))] == [] and gallery.said == []
         assert page.locator(".card h2").all_inner_texts() == textures.classes
         columns = len(page.evaluate("getComputedStyle(document.querySelector('.cards')).gridTemplateColumns").split())
@@ -96,7 +109,9 @@ def test_neutral(scheme, browser, address):
     with Gallery(browser, address, 820, color_scheme=scheme) as gallery:
         gallery.page.screenshot(path=SCREENSHOTS / f"gallery_{scheme}.png")
         for element in ("body", ".card"):
-            style = gallery.page.locator(element).first.evaluate("e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]")
+            style = gallery.page.locator(element).first.evaluate(
+                "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
+            )
             (ground, ink) = ([int(v) for v in re.findall(r"\d+", color)[:3]] for color in style)
             assert len(set(ground)) == 1 and contrast(ground, ink) > 7
         for verdict in gallery.page.locator(".pass, .warn, .fail, dt, figcaption").all():
@@ -106,9 +121,11 @@ def test_neutral(scheme, browser, address):
 
 def contrast(a, b) -> float:
     """Of two colors, as WCAG 2 defines it."""
+
     def luminance(color):
         linear = [v / 255 / 12.92 if v / 255 <= 0.04045 else ((v / 255 + 0.055) / 1.055) ** 2.4 for v in color]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
     low, high = sorted((luminance(a), luminance(b)))
     return (high + 0.05) / (low + 0.05)
 
@@ -116,7 +133,9 @@ def contrast(a, b) -> float:
 def test_garments(browser, address):
     """A button changes the garment of its card, the one at the top that of all cards."""
     with Gallery(browser, address, 820) as gallery:
-        shown = lambda: gallery.page.locator(".worn img:visible").evaluate_all("images => images.map(i => i.dataset.garment)")
+        shown = lambda: gallery.page.locator(".worn img:visible").evaluate_all(
+            "images => images.map(i => i.dataset.garment)"
+        )
         pressed = lambda: gallery.page.locator(".card [aria-pressed=true]").all_inner_texts()
         assert shown() == pressed() == ["t-shirt"] * 5
         gallery.page.locator(".card").nth(1).get_by_role("button", name="dress").press("Enter")
@@ -140,14 +159,18 @@ def test_slider(browser, address):
         page.locator("#after").press("Enter")
         assert page.locator("#live-name").inner_text() == "forest floor" and (gallery.pixels() != first).any()
         page.keyboard.press("Escape")
-        # The browser first gives the focus back to the card that was opened; the page then moves it, in a task of its own.
-        page.wait_for_function("document.activeElement.getAttribute('aria-label') === 'Live view of forest floor'", timeout=10_000)
+        # The browser first gives the focus back to the card that was opened; the page then moves it, in a task of its
+        # own.
+        page.wait_for_function(
+            "document.activeElement.getAttribute('aria-label') === 'Live view of forest floor'", timeout=10_000
+        )
 
 
 @pytest.mark.parametrize("repeat", ["grid", "half-drop", "half-brick", "mirror", "shift:0,1/3"])
 @pytest.mark.parametrize("ratio", [1, 2])
 def test_draws_what_python_tiles(repeat, ratio, browser, address, textures):
-    """With pixels as squares, the live view is Python's tiling, each pixel a square of a whole number; on a fine display too."""
+    """With pixels as squares, the live view is Python's tiling, each pixel a square of a whole number; on a fine
+    display too."""
     with Gallery(browser, address, 820, device_scale_factor=ratio) as gallery:
         gallery.live(1)
         gallery.page.locator("#squares").check()
@@ -157,12 +180,13 @@ def test_draws_what_python_tiles(repeat, ratio, browser, address, textures):
             drawn, scale = gallery.pixels(), int(gallery.page.locator("#cloth").get_attribute("data-scale"))
             H, W = (-(-n // scale) for n in drawn.shape[:2])
             plane = np.array(to_image(tile(to_rgb(textures)[1], -(-H // 96), -(-W // 96), repeat)))
-            assert (drawn == plane.repeat(scale, 0).repeat(scale, 1)[:drawn.shape[0], :drawn.shape[1]]).all()
+            assert (drawn == plane.repeat(scale, 0).repeat(scale, 1)[: drawn.shape[0], : drawn.shape[1]]).all()
         assert scale > 1 and drawn.shape[1] == ratio * gallery.page.locator("#cloth").evaluate("e => e.clientWidth")
 
 
 def test_true_inches(browser, address, textures):
-    """A repeat of 4 inches on 16 inches of cloth is seen four times: the picture is the same after a quarter of its width."""
+    """A repeat of 4 inches on 16 inches of cloth is seen four times: the picture is the same after a quarter of its
+    width."""
     with Gallery(browser, address, 1440) as gallery:
         gallery.live(1)
         gallery.page.locator("#repeat").select_option("grid")
@@ -170,14 +194,16 @@ def test_true_inches(browser, address, textures):
         drawn = gallery.pixels().astype(int)
         quarter, rest = divmod(drawn.shape[1], 4)
         assert rest == 0 or quarter > 100
-        near = np.abs(drawn[:, :quarter] - drawn[:, quarter:2 * quarter]).mean()
-        far = np.abs(drawn[:, :quarter] - drawn[:, quarter // 2:quarter // 2 + quarter]).mean()
+        near = np.abs(drawn[:, :quarter] - drawn[:, quarter : 2 * quarter]).mean()
+        far = np.abs(drawn[:, :quarter] - drawn[:, quarter // 2 : quarter // 2 + quarter]).mean()
         assert near < 0.2 * far
 
 
 def test_download(browser, address, textures):
     """The button hands out the tile, bit for bit."""
     with Gallery(browser, address, 820, accept_downloads=True) as gallery:
-        with gallery.page.expect_download() as waiting: gallery.page.locator(".download").nth(3).click()
+        with gallery.page.expect_download() as waiting:
+            gallery.page.locator(".download").nth(3).click()
         assert waiting.value.suggested_filename == "forest_floor.png"
-        with Image.open(waiting.value.path()) as image: assert (np.array(image) == np.array(to_image(to_rgb(textures)[3]))).all()
+        with Image.open(waiting.value.path()) as image:
+            assert (np.array(image) == np.array(to_image(to_rgb(textures)[3]))).all()

@@ -1,4 +1,5 @@
 """The hands and eyes of the other browser tests, tried on notebooks so small that one knows what they must find."""
+
 import nbformat
 import pytest
 
@@ -29,12 +30,17 @@ box
 @pytest.fixture
 def open_cells(browser, server):
     """`open_cells(name, *cells)`: a notebook of these cells, open and run."""
+
     def open_(name, *cells):
-        notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)), metadata=dict(kernelspec=dict(name="python3", display_name="python3")))
+        notebook = nbformat.v4.new_notebook(
+            cells=list(map(nbformat.v4.new_code_cell, cells)),
+            metadata=dict(kernelspec=dict(name="python3", display_name="python3")),
+        )
         nbformat.write(notebook, server.root / name)
         lesson = Lesson(browser.new_page(), server, name)
         lesson.run_all()
         return lesson
+
     return open_
 
 
@@ -44,9 +50,16 @@ def test_hands_and_eyes(open_cells):
         assert (lesson.errors(), lesson.console, lesson.alerts()) == ([], [], [])
         assert lesson.caption() == "red, n = 0."
         lesson.press("number n", "ArrowRight", 7)
-        assert lesson.caption(says="n = 7.") == "red, n = 7." and lesson.value("number n") == lesson.python("number.value") == "7"
+        assert (
+            lesson.caption(says="n = 7.") == "red, n = 7."
+            and lesson.value("number n") == lesson.python("number.value") == "7"
+        )
         lesson.drag("number n", 1)
-        assert lesson.caption(says="n = 50.") and lesson.value("number n") == "50" and lesson.value("number n twice") == "0"
+        assert (
+            lesson.caption(says="n = 50.")
+            and lesson.value("number n") == "50"
+            and lesson.value("number n twice") == "0"
+        )
         lesson.dropdown("color").select_option("blue")
         assert lesson.caption(says="blue") == "blue, n = 50."
         assert lesson.picture() == png(lesson.python("view.value"))
@@ -58,11 +71,18 @@ def test_hands_and_eyes(open_cells):
 def test_harness_would_notice(open_cells):
     """A cell that fails, the cell after it, an error in the page, and an explorer that refuses do not go unseen."""
     alert = "import ipywidgets\nbox = ipywidgets.VBox([ipywidgets.HTML('<p role=alert>no</p>')]).add_class('wearable-explorer')\nbox"
-    with open_cells("wrong.ipynb", alert, "from IPython.display import Javascript\nJavascript('console.error(\"seen\")')", "1 / 0", "2") as lesson:
+    with open_cells(
+        "wrong.ipynb",
+        alert,
+        "from IPython.display import Javascript\nJavascript('console.error(\"seen\")')",
+        "1 / 0",
+        "2",
+    ) as lesson:
         assert lesson.errors() == ["cell 2: ZeroDivisionError: division by zero", "cell 3: did not run"]
         assert lesson.console == ["seen"]
         assert lesson.alerts() == ["no"]
-        with pytest.raises(AssertionError, match="NameError"): lesson.python("missing")
+        with pytest.raises(AssertionError, match="NameError"):
+            lesson.python("missing")
 
 
 def test_dead_kernel_is_noticed(open_cells):

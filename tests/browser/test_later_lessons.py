@@ -1,4 +1,5 @@
 """Lessons 5 to 7 in a real browser: the evaluation to look at, a folder of one's own, and the fitting room."""
+
 import pytest
 
 from .lesson import Lesson, png
@@ -9,43 +10,56 @@ PATCHES, ARM, FOLDER, PRESET, SIZE = "patches n of a class", "trained on", "fold
 @pytest.fixture(scope="module")
 def open_lesson(browser, server):
     """`open_lesson(name)`: a lesson, run from top to bottom."""
+
     def open_(name):
         lesson = Lesson(browser.new_page(), server, f"tutorials/{name}.ipynb")
         lesson.run_all()
         assert (lesson.errors(), lesson.alerts(), lesson.console) == ([], [], [])
         return lesson
+
     return open_
 
 
 @pytest.fixture(scope="module")
 def judged(open_lesson):
     """Lesson 5, run once."""
-    with open_lesson("05_does_it_train") as lesson: yield lesson
+    with open_lesson("05_does_it_train") as lesson:
+        yield lesson
 
 
 @pytest.fixture(scope="module")
 def photographs(open_lesson):
     """Lesson 6, run once."""
-    with open_lesson("06_your_photographs") as lesson: yield lesson
+    with open_lesson("06_your_photographs") as lesson:
+        yield lesson
 
 
 def assert_agrees(lesson, name: str):
     """The first explorer shows what its controls ask for, and nothing that was shown on the way was wrong."""
     lesson.python(f"{name}.wait()")
-    assert lesson.python(f"[key for key, shown in list({name}.shown.items()) if {name}.shown.pop(key) and {name}.picture(**dict(key)) != shown]") == "[]"
+    assert (
+        lesson.python(
+            f"[key for key, shown in list({name}.shown.items()) if {name}.shown.pop(key) and {name}.picture(**dict(key)) != shown]"
+        )
+        == "[]"
+    )
     assert lesson.caption() == lesson.python(f"{name}.caption({name}.result(), **{name}.values)")
     same = lesson.picture() == png(lesson.python(f"{name}.picture(**{name}.values)"))
     assert same, "the picture is not that of the controls"
 
 
 def choose(lesson, text: str, *keys: str):
-    """Choose from a list by keys. It must be opened first: arrows go to another cell otherwise, and on a busy machine it opens late."""
+    """Choose from a list by keys.
+
+    It must be opened first: arrows go to another cell otherwise, and on a busy machine it opens late.
+    """
     box = lesson.dropdown(text)
     before, patience = box.input_value(), 500
     while box.input_value() == before and patience < 5000:
         box.press("Alt+ArrowDown")
         lesson.page.wait_for_timeout(patience)
-        for key in (*keys, "Enter"): lesson.page.keyboard.press(key)
+        for key in (*keys, "Enter"):
+            lesson.page.keyboard.press(key)
         lesson.page.wait_for_timeout(patience)
         patience *= 2
 
@@ -61,15 +75,23 @@ MOVES = {
 
 @pytest.mark.parametrize("move", MOVES)
 def test_evaluation_follows(move, judged):
-    """After each move, the numbers in the caption are those of the networks' files, and the picture is another, the right one."""
+    """After each move, the numbers in the caption are those of the networks' files, and the picture is another, the
+    right one."""
     act, patches, arm = MOVES[move]
     before = judged.picture()
     act(judged)
     what = f"{patches} {'real image' if arm == 'real' else 'patch'}{'' if patches == 1 else 's' if arm == 'real' else 'es'} a class"
     caption = judged.caption(says=what)
     assert judged.value(PATCHES) == str(patches)
-    assert judged.python(f"'{{mean:.1%}} ± {{std:.1%}}'.format(**evaluate(run, settings, data, ('{arm}',), pool={patches})['{arm}'])") in caption
-    shown, said, share = eval(judged.python(f"most_confused(read_confusion(run, settings, '{arm}', {patches}), data.classes)[0]"))
+    assert (
+        judged.python(
+            f"'{{mean:.1%}} ± {{std:.1%}}'.format(**evaluate(run, settings, data, ('{arm}',), pool={patches})['{arm}'])"
+        )
+        in caption
+    )
+    shown, said, share = eval(
+        judged.python(f"most_confused(read_confusion(run, settings, '{arm}', {patches}), data.classes)[0]")
+    )
     assert f"{share:.0%} of {shown} is taken for {said}" in caption
     assert_agrees(judged, "explorer")
     changed = judged.picture() != before
@@ -80,13 +102,22 @@ def test_evaluation_follows(move, judged):
 
 def test_folder_was_read(photographs):
     """What the caption counts is what lies in the folder."""
-    assert photographs.caption().startswith("photographs: 5 classes, 159 training + 40 test images of 32 px. Skipped 1: sand/IMG_0039.jpg")
+    assert photographs.caption().startswith(
+        "photographs: 5 classes, 159 training + 40 test images of 32 px. Skipped 1: sand/IMG_0039.jpg"
+    )
     assert photographs.python("len(list(photographs.glob('*/*.jpg')))") == "200"
     assert_agrees(photographs, "look")
     photographs.screenshot("folder", n=0)
 
 
-@pytest.mark.parametrize("wrong, words", [("/nowhere", "/nowhere does not exist"), ("{photographs}/sand", "has too few classes"), ("", "no folder is named")])
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ("/nowhere", "/nowhere does not exist"),
+        ("{photographs}/sand", "has too few classes"),
+        ("", "no folder is named"),
+    ],
+)
 def test_wrong_folder(wrong, words, photographs):
     """One line says what is wrong, in place of the picture; the way back is open."""
     right, field = photographs.python("photographs"), photographs.control(FOLDER).get_by_role("textbox")
@@ -94,7 +125,9 @@ def test_wrong_folder(wrong, words, photographs):
     field.press("Enter")
     alert = photographs.explorer().get_by_role("alert")
     alert.filter(has_text=words).wait_for()
-    assert alert.count() == 1 and "\n" not in alert.inner_text() and photographs.explorer().locator("figure").count() == 0
+    assert (
+        alert.count() == 1 and "\n" not in alert.inner_text() and photographs.explorer().locator("figure").count() == 0
+    )
     photographs.screenshot(f"folder refused {words}", n=0)
     field.fill(right)
     field.press("Enter")
@@ -107,12 +140,14 @@ def test_folder_changes(photographs):
     photographs.dropdown(SIZE).select_option("16 px")
     photographs.caption(says="test images of 16 px")
     assert photographs.python("(look.settings().crop_size, look.data().size)") == "(16, 16)"
-    photographs.dropdown(PRESET).select_option(photographs.python("{preset: text for text, preset in look.controls['preset'].options}['tiny64']"))
+    photographs.dropdown(PRESET).select_option(
+        photographs.python("{preset: text for text, preset in look.controls['preset'].options}['tiny64']")
+    )
     photographs.python("look.wait()")
     assert photographs.python("(look.values['preset'], look.settings().levels)") == "('tiny64', 5)"
     photographs.python("[path.unlink() for path in photographs.glob('grass/*[02468].jpg')]")
     photographs.button("read again").click()
-    photographs.caption(says="143 training + 36 test images")     # of 20 and 20, split anew
+    photographs.caption(says="143 training + 36 test images")  # of 20 and 20, split anew
     assert_agrees(photographs, "look")
     photographs.screenshot("folder read again", n=0)
     assert (photographs.alerts(), photographs.console) == ([], [])
@@ -127,7 +162,8 @@ def test_studio_went_to_the_end(photographs):
 @pytest.fixture(scope="module")
 def fitting(open_lesson):
     """Lesson 7, run once."""
-    with open_lesson("07_wear_it") as lesson: yield lesson
+    with open_lesson("07_wear_it") as lesson:
+        yield lesson
 
 
 FITTINGS = {
@@ -162,4 +198,6 @@ def test_fitting_room_saves(fitting):
     assert fitting.python(saved) == "['snow_009.png', 'snow_009_proof.png', 'snow_009_tote.png']"
     fitting.button("Save files").click()
     fitting.explorer().get_by_role("alert").filter(has_text="exists").wait_for()
-    assert fitting.python(saved) == "['snow_009.png', 'snow_009_proof.png', 'snow_009_tote.png']" and fitting.console == []
+    assert (
+        fitting.python(saved) == "['snow_009.png', 'snow_009_proof.png', 'snow_009_tote.png']" and fitting.console == []
+    )

@@ -1,4 +1,6 @@
-"""Every lesson in a real JupyterLab and a real browser; in the third and the fourth, what is shown is what the controls say, and what Python computes."""
+"""Every lesson in a real JupyterLab and a real browser; in the third and the fourth, what is shown is what the
+controls say, and what Python computes."""
+
 import ast
 import random
 import re
@@ -16,8 +18,11 @@ EXPERT, T, N, M, ALPHA = SLIDERS = ["expert", "start epoch t", "student steps N"
 MISREMEMBERED = "[key for key, shown in list(explorer.shown.items()) if explorer.shown.pop(key) and explorer.picture(**dict(key)) != shown]"
 
 
-# What every explorer of a lesson has to say, once it has caught up with its controls. Widgets that are no explorers follow nothing.
-CAPTIONS = "[e.wait() or e.describe() for e in list(globals().values()) if hasattr(e, 'catch_up') and not isinstance(e, type)]"
+# What every explorer of a lesson has to say, once it has caught up with its controls. Widgets that are no explorers
+# follow nothing.
+CAPTIONS = (
+    "[e.wait() or e.describe() for e in list(globals().values()) if hasattr(e, 'catch_up') and not isinstance(e, type)]"
+)
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -25,14 +30,21 @@ def test_lesson_runs(path, browser, server):
     """From top to bottom, with no error in a cell, in an explorer or in the browser, and no image missing."""
     with Lesson(browser.new_page(), server, f"tutorials/{path.name}") as lesson:
         lesson.run_all()
-        for caption in ast.literal_eval(lesson.python(CAPTIONS)): lesson.page.locator("figcaption", has_text=caption).first.wait_for(state="attached")
+        for caption in ast.literal_eval(lesson.python(CAPTIONS)):
+            lesson.page.locator("figcaption", has_text=caption).first.wait_for(state="attached")
         lesson.screenshot(path.stem)
         assert (lesson.errors(), lesson.alerts(), lesson.console) == ([], [], [])
-        assert lesson.page.locator(".jp-Notebook img").evaluate_all("images => images.filter(image => image.complete && !image.naturalWidth).map(image => image.alt)") == []
+        assert (
+            lesson.page.locator(".jp-Notebook img").evaluate_all(
+                "images => images.filter(image => image.complete && !image.naturalWidth).map(image => image.alt)"
+            )
+            == []
+        )
 
 
 def test_picture_or_widget(browser, server):
-    """Before it runs, a lesson shows the saved picture of its explorer; afterwards the explorer itself, and nothing twice."""
+    """Before it runs, a lesson shows the saved picture of its explorer; afterwards the explorer itself, and nothing
+    twice."""
     with Lesson(browser.new_page(), server, "tutorials/02_experts.ipynb") as lesson:
         saved = lesson.page.locator(".jp-OutputArea-output img")
         lesson.screenshot("02_experts saved")
@@ -53,13 +65,22 @@ def student(browser, server):
 
 
 def assert_agrees(student):
-    """Sliders, caption and picture say the same, and it is what Python computes anew; so is every picture shown on the way."""
+    """Sliders, caption and picture say the same, and it is what Python computes anew; so is every picture shown on
+    the way."""
     seen = [student.value(text) for text in SLIDERS]
     where = f"t = {student.value(T)}, N = {student.value(N)}, M = {student.value(M)}, α = {student.value(ALPHA)}"
     student.caption(says=where)
-    student.python("explorer.wait()")           # nothing is under way that could change the picture again
-    assert student.python("'{expert} {start_epoch} {student_steps} {expert_epochs} {student_lr:.4f}'.format(**explorer.values)").split() == seen
-    assert where in student.caption() and student.python("'matching loss {loss:.4f}'.format(**explorer.result())") in student.caption()
+    student.python("explorer.wait()")  # nothing is under way that could change the picture again
+    assert (
+        student.python(
+            "'{expert} {start_epoch} {student_steps} {expert_epochs} {student_lr:.4f}'.format(**explorer.values)"
+        ).split()
+        == seen
+    )
+    assert (
+        where in student.caption()
+        and student.python("'matching loss {loss:.4f}'.format(**explorer.result())") in student.caption()
+    )
     assert student.python(MISREMEMBERED) == "[]"
     same = student.picture() == png(student.python("explorer.picture(**explorer.values)"))
     assert same, "the picture is not that of the sliders"
@@ -88,13 +109,16 @@ def test_picture_follows(move, student):
 
 
 def test_quick_hands(student):
-    """Rounds of keys and drags, quicker than pictures can be drawn: then the sliders are where they were left, and the picture is theirs."""
+    """Rounds of keys and drags, quicker than pictures can be drawn: then the sliders are where they were left, and
+    the picture is theirs."""
     dice = random.Random(0)
     for turn in range(12):
         left = {}
         for text in dice.choices([EXPERT, T, N, ALPHA], k=6):
-            if dice.random() < 0.5: student.drag(text, dice.random())
-            else: student.press(text, dice.choice(["ArrowLeft", "ArrowRight"]), dice.randint(1, 8))
+            if dice.random() < 0.5:
+                student.drag(text, dice.random())
+            else:
+                student.press(text, dice.choice(["ArrowLeft", "ArrowRight"]), dice.randint(1, 8))
             left[text] = student.value(text)
         assert_agrees(student)
         assert {text: student.value(text) for text in left} == left
@@ -141,16 +165,18 @@ def settled(studio) -> int:
 
 
 def test_studio(studio):
-    """Start, pause, one step, a slider, resume, stop: by hand, while the kernel answers; then the folder is complete."""
+    """Start, pause, one step, a slider, resume, stop: by hand, while the kernel answers; then the folder is
+    complete."""
     assert studio.status() == "ready: 0 of 200 steps"
     studio.button("Start").click()
     studio.button("Pause").wait_for()
     seen, answers = [], []
-    while len(seen) < 3:        # the number rises, and the kernel answers all the while
+    while len(seen) < 3:  # the number rises, and the kernel answers all the while
         asked = time.monotonic()
         studio.python("1 + 1")
         answers.append(time.monotonic() - asked)
-        if (now := steps(studio)) and now not in seen: seen.append(now)
+        if (now := steps(studio)) and now not in seen:
+            seen.append(now)
     assert seen == sorted(seen) and max(answers) < 2
     studio.screenshot("studio running", n=0)
     studio.button("Pause").click()
@@ -173,9 +199,10 @@ def test_studio(studio):
 
     studio.button("Resume").click()
     studio.status(says="running")
-    studio.press("pixel lr", "ArrowRight", 2)       # while it runs
+    studio.press("pixel lr", "ArrowRight", 2)  # while it runs
     studio.caption(says=f"pixel lr = {studio.value('pixel lr')}.")
-    while steps(studio) < paused + 5: time.sleep(0.1)
+    while steps(studio) < paused + 5:
+        time.sleep(0.1)
     studio.button("Stop").click()
     stopped = steps(studio, says="stopped")
     assert stopped == settled(studio) > paused + 1
@@ -183,10 +210,25 @@ def test_studio(studio):
     studio.screenshot("studio stopped", n=0)
     assert (studio.alerts(), studio.console) == ([], [])
 
-    assert studio.python("{'run.json', 'experts', 'checkpoint.safetensors', 'noise.safetensors', 'textures.safetensors', 'tiling.png', 'loss.png'} - {path.name for path in run.iterdir()}") == "set()"
-    assert studio.python("[(change['name'], change['step']) for change in json.loads((run / 'run.json').read_text())['changes']][-1][0]") == "pixel_lr"
+    assert (
+        studio.python(
+            "{'run.json', 'experts', 'checkpoint.safetensors', 'noise.safetensors', 'textures.safetensors', 'tiling.png', 'loss.png'} - {path.name for path in run.iterdir()}"
+        )
+        == "set()"
+    )
+    assert (
+        studio.python(
+            "[(change['name'], change['step']) for change in json.loads((run / 'run.json').read_text())['changes']][-1][0]"
+        )
+        == "pixel_lr"
+    )
     assert studio.python("Textures.load(run / 'textures.safetensors').settings.distill_steps") == str(stopped)
-    assert studio.python("(Textures.load(run / 'textures.safetensors').canvases == studio.textures().canvases).all().item()") == "True"
+    assert (
+        studio.python(
+            "(Textures.load(run / 'textures.safetensors').canvases == studio.textures().canvases).all().item()"
+        )
+        == "True"
+    )
     assert studio.python(f"main(['distill', '--run', str(run), '--set', 'distill_steps={stopped + 2}'])") == "0"
     assert studio.python("Textures.load(run / 'textures.safetensors').settings.distill_steps") == str(stopped + 2)
 
@@ -194,5 +236,7 @@ def test_studio(studio):
 def test_studios_side_by_side(studio):
     """The one that the cells drove is as they left it, whatever happened to the other."""
     n = studio.python("stopped_at")
-    assert studio.status(1) == f"stopped: {n} of 200 steps" and f"After {n} of 200 distillation steps" in studio.caption(1)
+    assert studio.status(
+        1
+    ) == f"stopped: {n} of 200 steps" and f"After {n} of 200 distillation steps" in studio.caption(1)
     assert studio.value("student steps N", 1) == "10"

@@ -62,7 +62,7 @@ def split_role(
     found = [role for role, names in ROLES.items() if words & {*names.split()}]
     return found[0] if len(found) == 1 else ""
 
-# %% ../../nbs/images/3_folders.ipynb #055b5858
+# %% ../../nbs/images/3_folders.ipynb #16921f8e
 def way_in(
     folder: Path,  # as it was named
 ) -> list[Path]:  # from there to the one that holds splits or classes
@@ -76,7 +76,7 @@ def way_in(
         way.append(only)
     return way
 
-# %% ../../nbs/images/3_folders.ipynb #7c4d820b
+# %% ../../nbs/images/3_folders.ipynb #12a48f1a
 def lone_folders(
     root: Path,  # of the whole data set
     train: Path,  # folder of class folders
@@ -164,7 +164,7 @@ def beside(
     loose = [p for place in splits.passed for p in sorted(place.iterdir()) if p not in known]
     return left_out(unused + [(p, LEFT if left_behind(p.name) else "in no class folder") for p in loose], root)
 
-# %% ../../nbs/images/3_folders.ipynb #29a6381a
+# %% ../../nbs/images/3_folders.ipynb #ef90856f
 def folder_source(
     path: str,  # one folder per class in it, or folders to train on and to test with that hold such folders
 ) -> Source:

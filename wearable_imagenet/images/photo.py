@@ -164,7 +164,7 @@ def open_image(
     except SyntaxError as e:
         raise OSError(f"damaged JPEG: {e}") from None
 
-# %% ../../nbs/images/1_photo.ipynb #41718a3a
+# %% ../../nbs/images/1_photo.ipynb #46c507e6
 def raw_mode(
     image: Image.Image,  # not loaded
 ) -> str:  # such as 'RGB;16B'

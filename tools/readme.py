@@ -1,4 +1,8 @@
-"""README.md from nbs/index.ipynb: its prose, and its code without outputs. Prints to standard output: python tests/readme.py > README.md"""
+"""README.md from nbs/index.ipynb, printed: python tools/readme.py > README.md
+
+The notebook's prose, and its code without outputs; links that start in nbs/ start at the root.
+"""
+
 import posixpath
 import re
 from pathlib import Path

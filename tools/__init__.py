@@ -1,0 +1,1 @@
+"""Programs that people who work on the project run: `make help` names the targets that call them."""
