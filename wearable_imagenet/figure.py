@@ -6,18 +6,19 @@
 __all__ = ['own_style', 'letters_of', 'fonts_for', 'Picture', 'contact_sheet', 'save_figure', 'place_axes']
 
 # %% ../nbs/02_figure.ipynb #821f5cef
-import numpy as np
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
+from threading import RLock
+
+import numpy as np
 from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, fontManager
 from matplotlib.ft2font import FT2Font
 from matplotlib.text import Text
-from pathlib import Path
-from threading import RLock
 
 from .core import write_file
 
@@ -27,7 +28,7 @@ _DRAWING = RLock()
 
 @contextmanager
 def own_style() -> Iterator[None]:
-    "Matplotlib's own settings in this block, or in the function that this decorates, whatever matplotlibrc and styles say."
+    "Matplotlib's own settings in this block, or in the function that this decorates, whatever the user has set."
     with _DRAWING, style.context("default"):
         yield
 
@@ -42,27 +43,20 @@ def letters_of(
     except (RuntimeError, OSError):
         return frozenset()
 
-
+# %% ../nbs/02_figure.ipynb #55b5fed3
 def fonts_for(
     text: str,  # any
 ) -> tuple[list[str], bool]:  # names of font families beside DejaVu Sans, and whether they have all the letters
     "Fonts of this machine for the letters that matplotlib's own font lacks."
     lacking = {ord(c) for c in text if not c.isspace() and c.isprintable()} - letters_of(findfont("DejaVu Sans"))
-    fonts = [f for f in fontManager.ttflist if "last resort" not in f.name.lower()] if lacking else []
+    fonts = [f for f in fontManager.ttflist if "last resort" not in f.name.lower()]
+
+    def merit(f):
+        weight = int(f.weight) if str(f.weight).isdigit() else 400
+        return len(lacking & letters_of(f.fname)), f.style == "normal", -abs(weight - 400)
+
     families = []
-    while lacking and (
-        best := max(
-            fonts,
-            key=lambda f: (
-                len(lacking & letters_of(f.fname)),
-                f.style == "normal",
-                -abs(int(f.weight if str(f.weight).isdigit() else 400) - 400),
-            ),
-            default=None,
-        )
-    ):
-        if not lacking & letters_of(best.fname):
-            break
+    while lacking and fonts and lacking & letters_of((best := max(fonts, key=merit)).fname):
         families.append(best.name)
         lacking -= letters_of(best.fname)
     return families, not lacking
@@ -71,28 +65,32 @@ def fonts_for(
 class Picture(Figure):
     "A figure that is drawn and saved under matplotlib's own settings, in fonts that have its letters."
 
-    def find_fonts(self):
+    def find_fonts(self) -> None:
         "Give texts whose letters the font lacks another one, or say that there is none."
         texts = self.findobj(Text)
         for t in texts:
             t.set_usetex(False)  # texts keep the settings that they were made under
         families, complete = fonts_for("".join(t.get_text() for t in texts))
         if not complete:
-            warnings.warn(
-                "no font on this machine has all the letters of these names, so some are drawn as boxes: install one, such as Noto Sans CJK"
-            )
+            missing = "no font on this machine has all the letters of these names, so some are drawn as boxes"
+            warnings.warn(f"{missing}: install one, such as Noto Sans CJK", stacklevel=2)
         for t in texts if families else []:
             t.set_fontfamily(["DejaVu Sans", *families])
 
     @own_style()
-    def draw(self, renderer):
+    def draw(
+        self,
+        renderer,  # matplotlib's
+    ) -> None:
+        "Draw, in fonts that have the letters."
         self.find_fonts()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r"(?s)\s*Glyph .* missing from")
             super().draw(renderer)
 
     @own_style()
-    def savefig(self, *args, **kwargs):
+    def savefig(self, *args, **kwargs) -> None:
+        "Save as `Figure.savefig` does."
         super().savefig(*args, **kwargs)
 
 # %% ../nbs/02_figure.ipynb #06617bad
@@ -109,16 +107,19 @@ def contact_sheet(
     return sheet
 
 # %% ../nbs/02_figure.ipynb #de997585
-def save_figure(fig: Figure, path: Path):
-    "Write a matplotlib figure as PNG"
+def save_figure(
+    fig: Figure,  # to write
+    path: Path,  # of the PNG file
+) -> Path:  # `path`
+    "Write a matplotlib figure as PNG."
     with own_style():
-        write_file(Path(path), lambda tmp: fig.savefig(tmp, format="png"))
+        return write_file(Path(path), lambda tmp: fig.savefig(tmp, format="png"))
 
 # %% ../nbs/02_figure.ipynb #35f53a81
 def place_axes(
     fig: Figure,  # the picture
     *inches: tuple[float, float, float, float],  # left, bottom, width and height of each
 ) -> list:  # as many axes
-    "Axes at given places"
+    "Axes at given places."
     w, h = fig.get_size_inches()
     return [fig.add_axes((left / w, bottom / h, width / w, height / h)) for left, bottom, width, height in inches]
