@@ -13,20 +13,7 @@ from matplotlib.figure import Figure
 from typing import NamedTuple
 
 from .garments import GARMENTS, Garment
-from wearable_imagenet.cloth.light import (
-    TILT,
-    View,
-    blurred,
-    cloth_places,
-    coverage,
-    upsampled,
-    lifted,
-    sample,
-    shading,
-    soften,
-    stitch_lines,
-    swelling,
-)
+from .light import TILT, View, blurred, cloth_places, coverage, upsampled, lifted, sample, shading, soften, stitch_lines, swelling
 from .panel import Panel
 from .resize import enlarge_tile
 from ..core import UserError
