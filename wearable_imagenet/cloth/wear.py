@@ -13,7 +13,20 @@ from matplotlib.figure import Figure
 from typing import NamedTuple
 
 from .garments import GARMENTS, Garment
-from .light import TILT, View, blurred, cloth_places, coverage, upsampled, lifted, sample, shading, soften, stitch_lines, swelling
+from wearable_imagenet.cloth.light import (
+    TILT,
+    View,
+    blurred,
+    cloth_places,
+    coverage,
+    upsampled,
+    lifted,
+    sample,
+    shading,
+    soften,
+    stitch_lines,
+    swelling,
+)
 from .panel import Panel
 from .resize import enlarge_tile
 from ..core import UserError
