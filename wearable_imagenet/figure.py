@@ -43,7 +43,7 @@ def letters_of(
     except (RuntimeError, OSError):
         return frozenset()
 
-# %% ../nbs/02_figure.ipynb #55b5fed3
+# %% ../nbs/02_figure.ipynb #2d44505a
 def fonts_for(
     text: str,  # any
 ) -> tuple[list[str], bool]:  # names of font families beside DejaVu Sans, and whether they have all the letters

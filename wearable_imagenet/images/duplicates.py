@@ -26,7 +26,7 @@ def pattern(
     length = np.sqrt((small**2).sum(1, keepdims=True))
     return np.divide(small, length, out=np.zeros_like(small), where=length > 1e-3)
 
-# %% ../../nbs/images/6_duplicates.ipynb #850bb2f0
+# %% ../../nbs/images/6_duplicates.ipynb #c4995f4a
 def same_picture(
     a: np.ndarray,  # uint8 (C, H, W)
     b: np.ndarray,  # uint8 (C, H, W)

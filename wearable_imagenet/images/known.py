@@ -80,8 +80,8 @@ def imagenet_source(
 ) -> Source:
     "Some classes of ImageNet. Raises `UserError` where one is missing."
     root = existing_folder(path)
-    parts = (("train", "train"), ("test", "val"))
-    folders = [(k, split, root / part / w) for split, part in parts for k, w in enumerate(wnids)]
+    parts = {"train": root / "train", "test": root / "val"}
+    folders = [(k, split, part / w) for split, part in parts.items() for k, w in enumerate(wnids)]
     missing = [folder for _, _, folder in folders if not folder.is_dir()]
     if missing:
         raise UserError(

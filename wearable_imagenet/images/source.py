@@ -96,7 +96,7 @@ def why_not(
     said = f"{type(e).__name__}: {e}"
     return printable(said.replace(f": {str(path)!r}", "").replace(f" {str(path)!r}", ""))
 
-# %% ../../nbs/images/2_source.ipynb #8c4a9ad3
+# %% ../../nbs/images/2_source.ipynb #ff98c136
 def no_picture(
     path: Path,  # a file
 ) -> str:  # why it is no picture; '' for one that may be
@@ -139,7 +139,7 @@ def left_out(
     "What was found and is not used, so that it can be named."
     return [Item(path, -1, "train", printable(path.relative_to(root)), why=why) for path, why in found if why]
 
-# %% ../../nbs/images/2_source.ipynb #a0a08b0b
+# %% ../../nbs/images/2_source.ipynb #8a2aad89
 def class_items(
     folder: Path,  # of one class
     label: int,  # of that class
