@@ -26,7 +26,6 @@ setup(
     extras_require={
         "dev": cfg["dev_requirements"].split(),
         "heic": cfg["heic_requirements"].split(),
-        "textile": cfg["textile_requirements"].split(),
     },
     entry_points={"console_scripts": cfg["console_scripts"].split("\n")},
     classifiers=["Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Artificial Intelligence"],
