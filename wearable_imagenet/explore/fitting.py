@@ -6,6 +6,7 @@
 __all__ = ['SWATCH', 'SCREEN', 'lay_out', 'draw_fitting', 'say_fitting', 'save_prints', 'TextureStudio']
 
 # %% ../../nbs/explore/9_fitting.ipynb #ffe2b1f9
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,18 +15,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..cloth.fabric import print_cloth, print_file, safe_name
+from ..cloth.fabric import print_cloth, print_file, print_tile, safe_name
 from ..cloth.garments import GARMENTS
 from ..cloth.inks import print_colors
 from ..cloth.proof import print_proof
-from ..cloth.resize import resize_tile
-from ..cloth.sheet import plan_cloth, strips
+from ..cloth.sheet import Order, strips
 from ..cloth.wear import wear
 from ..core import UserError, clean_path, write_file
 from .crop import canvas_names
 from .explorer import Explorer, dropdown, labelled, one_line
 from ..figure import Picture, place_axes
-from ..repeat import REPEATS
+from ..repeat import REPEATS, Repeat
 from ..seams import measure_seams
 from ..textures import Textures
 
@@ -36,18 +36,18 @@ SWATCH, SCREEN = 12, 30  # inches of cloth that are shown, and pixels for each
 def lay_out(
     t: Textures,  # the textures
     canvas: int,  # number of the canvas
-    repeat: str,  # how the tile repeats
+    repeat: Repeat,  # how the tile repeats
     inches: float,  # width of one tile
     tone: float,  # contrast around middle gray
     garment: str,  # a name in `GARMENTS`
-) -> dict:  # swatch (h, w, 3) bytes, tile (h, w) pixels, share that clipped, seams, worn (a picture)
+) -> dict:  # swatch (h, w, 3) bytes, cloth in pixels, share that clipped, seams, worn (a picture)
     "A piece of cloth, a garment, and what there is to say about them"
-    image, share = print_colors(t, canvas, tone)
-    cloth = plan_cloth(t.canvases.shape[2:], inches, SCREEN, (SWATCH, SWATCH), repeat)
-    tile = (resize_tile(image, cloth.tile, repeat) * 255).round().byte().permute(1, 2, 0)
-    worn = wear(image, repeat, garment, inches, 450)
-    swatch, seams = np.concatenate(list(strips(tile, cloth))), measure_seams(image, repeat)
-    return dict(swatch=swatch, tile=cloth.tile, clipped=share, seams=seams, worn=worn)
+    colors, clipped = print_colors(t, canvas, tone)
+    tile = dataclasses.replace(colors, repeat=repeat)
+    printed = print_tile(t, canvas, Order(inches, SCREEN, (SWATCH, SWATCH), repeat, tone))
+    swatch = np.concatenate(list(strips(printed.tile, printed.cloth.sheet)))
+    worn = wear(tile, garment, inches, 450)
+    return dict(swatch=swatch, cloth=printed.cloth, clipped=clipped, seams=measure_seams(tile), worn=worn)
 
 # %% ../../nbs/explore/9_fitting.ipynb #34e71474
 def draw_fitting(
@@ -58,7 +58,7 @@ def draw_fitting(
     fig, ticks = Picture(figsize=(5.2 + width, 4.85), dpi=90), range(0, SWATCH + 1, 2)
     cloth, hanger = place_axes(fig, (0.45, 0.42, 4.2, 4.2), (4.9, 0.37, width, 4.3))
     cloth.imshow(seen.swatch, extent=(0, SWATCH, SWATCH, 0), interpolation="antialiased")
-    h, w = (side / SCREEN for side in seen.tile)
+    h, w = (side / SCREEN for side in seen.cloth.tile)
     for color, line in (("w", 2.5), ("k", 1)):
         cloth.add_patch(Rectangle((0, 0), w, h, fill=False, edgecolor=color, lw=line))
     cloth.set(xlim=(0, SWATCH), ylim=(SWATCH, 0), xticks=ticks, yticks=ticks, xlabel="inches")
@@ -88,15 +88,15 @@ def save_prints(
     replace: bool = False,  # overwrite files that exist
 ) -> list[Path]:  # what was written
     "Write tile, proof sheet and garment"
-    how = dict(inches=seen.inches, repeat=seen.repeat, tone=seen.tone)
+    order = Order(inches=seen.inches, repeat=seen.repeat, tone=seen.tone)
     kinds = "", "proof", safe_name(seen.garment)
     tile, proof, worn = paths = [print_file(t, seen.canvas, folder, kind) for kind in kinds]
     if (there := [p for p in paths if p.exists()]) and not replace:
         raise UserError(f"{there[0]} exists: choose to replace it, or another folder")
-    print_cloth(t, seen.canvas, tile, **how)
-    print_proof(t, seen.canvas, proof, **how)
+    print_cloth(t, seen.canvas, tile, order)
+    print_proof(t, seen.canvas, proof, order)
     colors, _ = print_colors(t, seen.canvas, seen.tone)
-    picture = wear(colors, seen.repeat, seen.garment, seen.inches, 1200)
+    picture = wear(dataclasses.replace(colors, repeat=seen.repeat), seen.garment, seen.inches, 1200)
     write_file(worn, lambda tmp: picture.save(tmp, format="PNG"))
     return paths
 
@@ -110,10 +110,11 @@ class TextureStudio(Explorer):
         folder: Path = Path("prints"),  # where files are saved
     ):
         self.textures, self.folder, own = textures, clean_path(folder), textures.settings.repeat
+        repeats = [own] + [r for r in REPEATS.values() if r != own and "ribbon" not in str(r)]
         how = dict(step=0.25, continuous_update=False, readout_format=".2f")
         super().__init__(
             canvas=dropdown([(name, k) for k, name in enumerate(canvas_names(textures))], "class"),
-            repeat=dropdown([own] + [r for r in REPEATS if r != own and "ribbon" not in r], "repeat"),
+            repeat=dropdown([(str(r), r) for r in repeats], "repeat"),
             inches=labelled(widgets.FloatSlider, "one tile, inches", value=4, min=1, max=12, **how),
             tone=labelled(widgets.FloatSlider, "contrast", value=1, min=0.25, max=2, **how),
             garment=dropdown(list(GARMENTS), "garment"),
