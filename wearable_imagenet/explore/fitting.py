@@ -38,7 +38,7 @@ def lay_out(
     canvas: int,  # number of the canvas
     repeat: Repeat,  # how the tile repeats
     inches: float,  # width of one tile
-    tone: float,  # contrast around middle gray
+    tone: float,  # times all differences from middle gray
     garment: str,  # a name in `GARMENTS`
 ) -> dict:  # swatch (h, w, 3) bytes, cloth in pixels, share that clipped, seams, worn (a picture)
     "A piece of cloth, a garment, and what there is to say about them"
@@ -77,7 +77,7 @@ def say_fitting(
     "The choices, the verdict on the seams, and how much clipped"
     name, size = canvas_names(t)[seen.canvas], f"{seen.inches:g} inches ({2.54 * seen.inches:.1f} cm)"
     seams = ", ".join(f"{s.name} {s.verdict} ({max(s.ratio, s.kink):.2f})" for s in seen.seams)
-    how = f"{seen.repeat}, one tile {size} wide, contrast {seen.tone:g}"
+    how = f"{seen.repeat}, one tile {size} wide, tone {seen.tone:g}"
     return f"{name} on a {seen.garment}, {how}. Seams: {seams}. Clipped: {seen.clipped:.1%} of the pixels."
 
 # %% ../../nbs/explore/9_fitting.ipynb #9161439a
@@ -102,7 +102,7 @@ def save_prints(
 
 # %% ../../nbs/explore/9_fitting.ipynb #0832abaa
 class TextureStudio(Explorer):
-    "Textures as cloth: choose the repeat, the size and the contrast, look at a garment, and save files for the printer"
+    "Textures as cloth: choose the repeat, the size and the tone, look at a garment, and save files for the printer"
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class TextureStudio(Explorer):
             canvas=dropdown([(name, k) for k, name in enumerate(canvas_names(textures))], "class"),
             repeat=dropdown([(str(r), r) for r in repeats], "repeat"),
             inches=labelled(widgets.FloatSlider, "one tile, inches", value=4, min=1, max=12, **how),
-            tone=labelled(widgets.FloatSlider, "contrast", value=1, min=0.25, max=2, **how),
+            tone=labelled(widgets.FloatSlider, "tone", value=1, min=0.25, max=2, **how),
             garment=dropdown(list(GARMENTS), "garment"),
         )
         self.button, self.said = widgets.Button(description="Save files"), widgets.HTML()

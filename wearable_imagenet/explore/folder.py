@@ -76,7 +76,7 @@ def say_folder(
         said.append(say_repeated(data, 1))
     return ". ".join(said)
 
-# %% ../../nbs/explore/8_folder.ipynb #d753f159
+# %% ../../nbs/explore/8_folder.ipynb #873e4a8e
 def count_on(
     bar: widgets.IntProgress,  # seen only meanwhile
 ) -> Callable:  # a progress for `load_data`
@@ -102,6 +102,7 @@ class FolderExplorer(Explorer):
         folder: str = "",  # one folder a class in it
         preset: str = "materials",  # a name in `PRESETS`
     ):
+        make_settings(preset)  # refuses a name that does not exist
         presets = [(say_preset(make_settings(name), name), name) for name in PRESETS]
         sizes = [("the preset's own", None)] + [(f"{size} px", size) for size in (16, 32, 64, 128)]
         path = dict(value=str(folder), placeholder="one folder of images for each class in it", continuous_update=False)
