@@ -79,7 +79,7 @@ def enlarge(
 def channel_mix(
     data: Dataset,  # the real images
 ) -> torch.Tensor:  # float32 (C, C), symmetric
-    "Square root of the covariance of the normalised color channels"
+    "Square root of the covariance of the normalized color channels"
     x = data.normalise(data.train.x[:: max(1, len(data.train) // 1000)]).transpose(0, 1).flatten(1).double()
     values, vectors = torch.linalg.eigh(torch.cov(x).reshape(len(x), len(x)))
     return ((vectors * values.clamp(min=0).sqrt()) @ vectors.T).float()

@@ -117,18 +117,16 @@ def _check_canvas(s):
     "Refuse a canvas that has no room for a crop, or that its repeat would shift by a part of a pixel"
     size, levels = say_size(s.canvas_size), s.levels if s.parametrisation == "pyramid" else 1
     if min(s.canvas_size) < s.crop_size:
-        raise UserError(
-            f"canvas_size {size} is smaller than the crop_size of {s.crop_size}: use {s.crop_size} or more on both sides"
-        )
+        least = f"use {s.crop_size} or more on both sides"
+        raise UserError(f"canvas_size {size} is smaller than the crop_size of {s.crop_size}: {least}")
     for level in level_sizes(s.canvas_size, levels):
         try:
             check_repeat(level, s.repeat)
         except UserError as e:
             steps = [shift.denominator << (levels - 1) if shift else 1 for shift in (s.repeat.dy, s.repeat.dx)]
             works = say_size(tuple(-(-n // step) * step for n, step in zip(s.canvas_size, steps)))
-            raise UserError(
-                f"canvas_size {size} has a level of {say_size(level)}, and {e}; a canvas of {works} works"
-            ) from None
+            why = f"has a level of {say_size(level)}, and {e}; a canvas of {works} works"
+            raise UserError(f"canvas_size {size} {why}") from None
 
 
 def check_settings(
@@ -144,9 +142,9 @@ def check_settings(
         most = s.crop_size.bit_length() - 1
         raise UserError(f"depth {s.depth} halves a crop_size of {s.crop_size} away: use a depth of {most} or less")
     _check_canvas(s)
-    for name, most in (("hold_out", 1), ("momentum", 1)):
-        if getattr(s, name) >= most:
-            raise UserError(f"{name} {getattr(s, name)} must be below {most}")
+    for name in ("hold_out", "momentum"):
+        if getattr(s, name) >= 1:
+            raise UserError(f"{name} {getattr(s, name)} must be below 1")
     if s.shade_range > 1:
         raise UserError(f"shade_range {s.shade_range} is more than all shades: use 1 or less, or 0 for no limit")
     if s.parametrisation == "pixels" and (s.shade_range or s.detail != 1):

@@ -213,5 +213,5 @@ def matching_loss(
     start: torch.Tensor,  # (P,) where both started: θ*_t
     target: torch.Tensor,  # (P,) where the expert was M epochs later: θ*_{t+M}
 ) -> torch.Tensor:  # scalar; 1 for a student that stayed, 0 for one that arrived
-    "Normalised squared distance (Algorithm 1, line 16)"
+    "Normalized squared distance (Algorithm 1, line 16)"
     return (student - target).square().sum() / (start - target).square().sum()
