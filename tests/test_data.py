@@ -1,4 +1,4 @@
-"""What a notebook cell cannot show about `data`: hostile files, several processes, full disks, fresh interpreters."""
+"""What a notebook cell cannot show about images: hostile files, several processes, full disks, fresh interpreters."""
 
 import multiprocessing
 import os
@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wearable_imagenet import data as wd
+from wearable_imagenet.core import UserError, generator, printable, read_json, write_json
+from wearable_imagenet.images import split
+from wearable_imagenet.images.cache import load_data
+from wearable_imagenet.images.dataset import held_groups, hold_out
+from wearable_imagenet.images.known import SUBSETS
+from wearable_imagenet.images.source import LEFT
 
 resource = pytest.importorskip("resource", reason="limits and forks of Unix")
 
@@ -44,8 +49,8 @@ def pets(tmp_path):
 
 
 def refusal(*args, **kwargs):
-    with pytest.raises(wd.UserError) as e:
-        wd.load_data(*args, **kwargs)
+    with pytest.raises(UserError) as e:
+        load_data(*args, **kwargs)
     assert "\n" not in str(e.value)
     return str(e.value)
 
@@ -74,7 +79,7 @@ def answer(process, timeout=120):
 
 
 def load(spec):
-    data = wd.load_data(spec, 32)
+    data = load_data(spec, 32)
     return data.fingerprint, len(data.train)
 
 
@@ -104,8 +109,8 @@ def test_damaged_files_are_skipped_by_name_or_read(pets, suffix):
         path.write_bytes(damaged(path.read_bytes(), ["cut", "flipped", "middle missing", "noise"][i % 4], r))
         bad.append(f"cat/{path.name}")
     try:
-        data = wd.load_data(f"folder:{pets}", 32)
-    except wd.UserError as e:
+        data = load_data(f"folder:{pets}", 32)
+    except UserError as e:
         assert "smaller than the crop_size" in str(e) and "cat/bad" in str(e)  # its header now states another size
     else:
         skipped = {s.split(": ")[0] for s in data.skipped}
@@ -133,10 +138,10 @@ def test_each_kind_of_damage_has_its_name(pets):
     if hasattr(os, "mkfifo"):
         os.mkfifo(pets / "dog" / "pipe.jpg")
         names.add("dog/pipe.jpg")
-    first = wd.load_data(f"folder:{pets}", 32)
+    first = load_data(f"folder:{pets}", 32)
     assert {s.split(": ")[0] for s in first.skipped} == names
     assert len(first.train) + len(first.test) == 12
-    assert wd.load_data(f"folder:{pets}", 32).skipped == first.skipped  # the second start reports them too
+    assert load_data(f"folder:{pets}", 32).skipped == first.skipped  # the second start reports them too
 
 
 def test_a_png_that_claims_to_be_huge_is_skipped(pets):
@@ -144,7 +149,7 @@ def test_a_png_that_claims_to_be_huge_is_skipped(pets):
     b = bytearray(path.read_bytes())
     b[16:24] = struct.pack(">II", 60000, 60000)
     path.write_bytes(bytes(b))
-    assert [s.split(": ")[0] for s in wd.load_data(f"folder:{pets}", 32).skipped] == ["cat/bomb.png"]
+    assert [s.split(": ")[0] for s in load_data(f"folder:{pets}", 32).skipped] == ["cat/bomb.png"]
 
 
 def test_odd_folders(pets):
@@ -152,10 +157,10 @@ def test_odd_folders(pets):
     (pets / "cat" / "loop").symlink_to(pets)  # a way back up is not followed
     noise(pets / ".git" / "x.png"), noise(pets / "cat" / "._0.png")
     (pets / "README.txt").write_text("beside the classes")
-    data = wd.load_data(f"folder:{pets}", 32)
+    data = load_data(f"folder:{pets}", 32)
     assert data.classes == ["cat", "dog"] and len(data.train) + len(data.test) == 13
     assert data.skipped == ["cat/loop: a link to a folder, which is not followed", "README.txt: in no class folder"]
-    assert data.notes == [f"{name}: {wd.LEFT}" for name in ("cat/._0.png", ".git")]
+    assert data.notes == [f"{name}: {LEFT}" for name in ("cat/._0.png", ".git")]
 
 
 @pytest.mark.parametrize(
@@ -167,11 +172,11 @@ def test_names_of_all_kinds(tmp_path, name):
         for i in range(2):
             noise(root / cls / f"{name}{i}.jpg")
     (root / name / f"{name}bad.jpg").write_bytes(b"bad")
-    data = wd.load_data(f"folder:{root}", 32)
+    data = load_data(f"folder:{root}", 32)
     assert len(data.train) + len(data.test) == 4
-    assert wd.printable(name) in data.classes
-    assert len(data.skipped) == 1 and "\n" not in data.skipped[0] and wd.printable(name) in data.skipped[0]
-    assert wd.load_data(f"folder:{root}", 32).fingerprint == data.fingerprint
+    assert printable(name) in data.classes
+    assert len(data.skipped) == 1 and "\n" not in data.skipped[0] and printable(name) in data.skipped[0]
+    assert load_data(f"folder:{root}", 32).fingerprint == data.fingerprint
 
 
 def test_a_name_that_is_no_text(tmp_path):
@@ -181,7 +186,7 @@ def test_a_name_that_is_no_text(tmp_path):
                 noise(tmp_path / "drinks" / os.fsdecode(cls) / f"{i}.png")
             except OSError:
                 pytest.skip("this file system takes text only")
-    assert wd.load_data(f"folder:{tmp_path}/drinks", 32).classes == ["caf\ufffd", "tea"]
+    assert load_data(f"folder:{tmp_path}/drinks", 32).classes == ["caf\ufffd", "tea"]
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 
@@ -215,15 +220,15 @@ def test_random_specs_are_refused_in_one_line(tmp_path):
 
 
 def test_only_the_folders_of_the_subset_are_looked_into(tmp_path, monkeypatch):
-    wnids = [w for w, _ in wd.SUBSETS["imagefruit"]]
+    wnids = [w for w, _ in SUBSETS["imagefruit"]]
     for part in ("train", "val"):
         for w in wnids + ["n01440764", "n02102040"]:
             noise(tmp_path / "ilsvrc" / part / w / f"{w}_1.JPEG")
     walked, walk = [], os.walk
     monkeypatch.setattr(os, "walk", lambda top, *rest, **how: walked.append(Path(top).name) or walk(top, *rest, **how))
-    data = wd.load_data(f"imagefruit:{tmp_path}/ilsvrc", 128)  # 40 px: ImageNet's small images are upsampled
+    data = load_data(f"imagefruit:{tmp_path}/ilsvrc", 128)  # 40 px: ImageNet's small images are upsampled
     assert sorted(walked) == sorted(wnids * 2) and data.size == 128
-    assert data.classes == [name for _, name in wd.SUBSETS["imagefruit"]]
+    assert data.classes == [name for _, name in SUBSETS["imagefruit"]]
 
 
 # processes and disks
@@ -253,12 +258,12 @@ from wearable_imagenet.core import generator
 from wearable_imagenet.images.cache import load_data
 print(load_data(sys.argv[1], 32).fingerprint, generator(3, 'crop', 5).initial_seed())
 """
-    first = wd.load_data(f"folder:{pets}", 32)
+    first = load_data(f"folder:{pets}", 32)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1"}
     out = subprocess.run(
         [sys.executable, "-c", code, f"folder:{pets}"], env=env, capture_output=True, text=True, check=True
     ).stdout
-    assert out.split() == [first.fingerprint, str(wd.generator(3, "crop", 5).initial_seed())]
+    assert out.split() == [first.fingerprint, str(generator(3, "crop", 5).initial_seed())]
 
 
 def test_killed_while_decoding(pets, cache):
@@ -267,17 +272,17 @@ def test_killed_while_decoding(pets, cache):
         return decode(item, *args)
 
     def target():
-        wd.try_decode = slowly
+        split.try_decode = slowly
         load(f"folder:{pets}")
 
-    decode, process = wd.try_decode, forked(target)
+    decode, process = split.try_decode, forked(target)
     until = time.monotonic() + 60
-    while not list(cache.glob(".tmp-*/train_x.npy")) and time.monotonic() < until:
+    while not list(cache.glob(".tmp-*/train.bin")) and time.monotonic() < until:
         time.sleep(0.02)
     process.kill()
     process.join()
     assert [p.name[:5] for p in cache.iterdir()] == [".tmp-"]
-    assert len(wd.load_data(f"folder:{pets}", 32).train) == 10
+    assert len(load_data(f"folder:{pets}", 32).train) == 10
 
 
 def test_a_full_disk(pets, cache):
@@ -286,7 +291,7 @@ def test_a_full_disk(pets, cache):
         return load(spec)
 
     refused = answer(forked(on_a_full_disk, f"folder:{pets}"))
-    assert isinstance(refused, wd.UserError) and "set WEARABLE_IMAGENET_CACHE" in str(refused)
+    assert isinstance(refused, UserError) and "set WEARABLE_IMAGENET_CACHE" in str(refused)
     assert not list(cache.iterdir())
     assert answer(forked(on_a_full_disk, "materials"))[1] == 680  # these fit into memory
 
@@ -297,24 +302,24 @@ def test_a_cache_that_cannot_be_written(pets, cache, tmp_path):
     if os.access(cache, os.W_OK):  # who is root may write everywhere
         cache.rmdir()
         cache.write_text("in the way")
-    assert len(wd.load_data("materials", 32).train) == 680
+    assert len(load_data("materials", 32).train) == 680
     assert "set WEARABLE_IMAGENET_CACHE" in refusal(f"folder:{pets}", 32)
     cache.chmod(0o700)
 
 
 def test_a_filled_cache_may_be_read_only(pets, cache):
-    first = wd.load_data(f"folder:{pets}", 32)
+    first = load_data(f"folder:{pets}", 32)
     for path in [*cache.rglob("*"), cache]:
         path.chmod(0o500 if path.is_dir() else 0o400)
-    assert wd.load_data(f"folder:{pets}", 32).fingerprint == first.fingerprint
+    assert load_data(f"folder:{pets}", 32).fingerprint == first.fingerprint
     for path in [cache, *cache.rglob("*")]:
         path.chmod(0o700)
 
 
-@pytest.mark.parametrize("name", ["meta.json", "train_x.npy", "train_y.npy", "test_group.npy"])
+@pytest.mark.parametrize("name", ["data.safetensors", "train.bin", "test.bin"])
 @pytest.mark.parametrize("how", ["missing", "empty", "half", "pickle"])
 def test_a_damaged_entry_is_made_again(pets, cache, name, how):
-    first = wd.load_data(f"folder:{pets}", 32)
+    first = load_data(f"folder:{pets}", 32)
     path = next(cache.iterdir()) / name
     whole = path.read_bytes()
     path.unlink()
@@ -325,19 +330,19 @@ def test_a_damaged_entry_is_made_again(pets, cache, name, how):
     if how == "pickle":
         with open(path, "wb") as f:
             np.save(f, np.array([{"code": "anything"}], object), allow_pickle=True)
-    assert wd.load_data(f"folder:{pets}", 32).fingerprint == first.fingerprint
+    assert load_data(f"folder:{pets}", 32).fingerprint == first.fingerprint
     assert path.read_bytes() == whole
 
 
 def test_writing_from_many_processes_leaves_one_whole_file(tmp_path):
     def write(k):
         for _ in range(100):
-            wd.write_json(tmp_path / "one.json", [k] * 1000)
+            write_json(tmp_path / "one.json", [k] * 1000)
 
     running = [forked(write, k) for k in range(3)]
     while any(p.is_alive() for p in running):
         if (tmp_path / "one.json").exists():
-            assert len(set(wd.read_json(tmp_path / "one.json"))) == 1
+            assert len(set(read_json(tmp_path / "one.json"))) == 1
     assert [answer(p) for p in running] == [None] * 3
     assert [p.name for p in tmp_path.iterdir()] == ["one.json"]
 
@@ -357,7 +362,7 @@ def test_materials_are_small_and_all_of_them_are_packaged():
 
 
 def test_the_library_reads_no_pickle():
-    text = (ROOT / "wearable_imagenet" / "data.py").read_text()
+    text = "".join(path.read_text() for path in (ROOT / "wearable_imagenet").rglob("*.py"))
     assert "import pickle" not in text and "torch.load" not in text and "allow_pickle=True" not in text
 
 
@@ -366,7 +371,7 @@ def test_hold_out_never_shows_a_picture_twice():
     for seed in range(50):
         n = int(r.integers(4, 80))
         group = r.integers(-1, max(1, n // 4), n)
-        held = wd.held_groups(group, float(r.uniform(0.05, 0.95)), wd.generator(seed, "test"))
+        held = held_groups(group, float(r.uniform(0.05, 0.95)), generator(seed, "test"))
         assert held.any() and not held.all()
         if len(np.unique(np.where(group < 0, -1 - np.arange(n), group))) > 1:
             assert not {*group[held & (group >= 0)]} & {*group[~held & (group >= 0)]}
@@ -374,7 +379,7 @@ def test_hold_out_never_shows_a_picture_twice():
 
 @pytest.mark.skipif(not TINY.is_dir(), reason="tiny-imagenet-10 does not lie beside the project")
 def test_real_photographs():
-    data = wd.load_data(f"tiny-imagenet:{TINY}", 64)
+    data = load_data(f"tiny-imagenet:{TINY}", 64)
     assert (len(data.train), len(data.test), data.skipped, data.size) == (5000, 500, [], 64)
     wnids = (TINY / "wnids.txt").read_text().split()
     annotations = [line.split("\t")[:2] for line in (TINY / "val" / "val_annotations.txt").read_text().splitlines()]
@@ -384,5 +389,5 @@ def test_real_photographs():
             Image.open(TINY / "val" / "images" / annotations[i][0]).convert("RGB")
         )  # 64 px: nothing to resize
         assert (data.test.x[i] == theirs.transpose(2, 0, 1)).all()
-    held = wd.hold_out(data, 0.1, seed=0)
+    held = hold_out(data, 0.1, seed=0)
     assert np.bincount(held.test.y).tolist() == [50] * 10

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 from conftest import ROOT, SMALL, assert_same, command, run_command, sets
 from wearable_imagenet.cli import find_settings, main
 from wearable_imagenet.cloth.proof import print_proof
+from wearable_imagenet.cloth.sheet import Order
 from wearable_imagenet.cloth.wear import draw_wardrobe
 from wearable_imagenet.core import UserError, generator
 from wearable_imagenet.experts import TrajectoryBuffer
@@ -40,7 +41,7 @@ from wearable_imagenet.pictures import draw_method, draw_tilings
 from wearable_imagenet.seams import draw_worst_line
 from wearable_imagenet.settings import make_settings
 from wearable_imagenet.student import matching_loss, sample_steps, unroll
-from wearable_imagenet.textures import Textures, to_rgb
+from wearable_imagenet.textures import Textures
 
 TINY = dict(
     crop_size=8,
@@ -177,10 +178,7 @@ def pictures(folder, run, photos):
     t, buffer = Textures.load(run / "textures.safetensors"), TrajectoryBuffer(run / "experts")
     s, data = t.settings, load_data(f"folder:{photos}", 8)
     figures = dict(
-        tilings=draw_tilings(t),
-        worst=draw_worst_line(to_rgb(t)[0]),
-        method=draw_method(t, 0),
-        wardrobe=draw_wardrobe(t, 0),
+        tilings=draw_tilings(t), worst=draw_worst_line(t[0]), method=draw_method(t, 0), wardrobe=draw_wardrobe(t[0])
     )
     for explorer in (
         CropExplorer(t),
@@ -196,7 +194,7 @@ def pictures(folder, run, photos):
         explorer.close()
     for name, figure in figures.items():
         save_figure(figure, folder / f"{name}.png")
-    print_proof(t, 0, folder / "proof.png")
+    print_proof(t, 0, folder / "proof.png", Order())
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
@@ -447,5 +445,5 @@ def pictures_of_names(folder):
         save_figure(explorer.figure(), folder / "out" / f"{type(explorer).__name__}.png")
         explorer.close()
     save_figure(draw_tilings(t), folder / "out/tilings.png")
-    print_proof(t, 1, folder / "out/proof.png")
+    print_proof(t, 1, folder / "out/proof.png", Order())
     return [Image.open(path).size for path in (folder / "out").iterdir()]

@@ -178,30 +178,21 @@ def test_every_import_is_required():
     """A clean environment has what `requirements` names and no more, so whatever the library imports must be named
     there, or in an extra."""
     imported = set()
-    for path in (ROOT / "wearable_imagenet").glob("*.py"):
+    for path in (ROOT / "wearable_imagenet").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             if isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.partition(".")[0])
     owners = {
-        "textile": ["textile-metric"],
-        "pillow_heif": ["pillow-heif"],
+        "pillow_heif": ["pillow-heif"]
     } | importlib.metadata.packages_distributions()  # extras may not be installed
     needed = {
         owners[name][0].lower().replace("_", "-")
         for name in imported - set(sys.stdlib_module_names)
         if name != "wearable_imagenet"
     }
-    required = {
-        re.split(r"[<>=!~;\[]", word)[0].lower()
-        for word in (
-            settings()["requirements"]
-            + " "
-            + settings()["textile_requirements"]
-            + " "
-            + settings()["heic_requirements"]
-        ).split()
-    }
+    words = f"{settings()['requirements']} {settings()['heic_requirements']}".split()
+    required = {re.split(r"[<>=!~;\[]", word)[0].lower() for word in words}
     assert {"torch", "numpy", "pillow", "safetensors"} <= needed
     assert needed - required == set()

@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from photographs import SPACES, exif, icc_profile, lying, png_with_key, quarters, stored_in
-from wearable_imagenet import data as wd
-from wearable_imagenet.core import UserError
+from wearable_imagenet.core import UserError, printable
 from wearable_imagenet.explore.folder import FolderExplorer
 from wearable_imagenet.images.cache import load_data, say_files, say_repeated
 from wearable_imagenet.images.known import open_source
+from wearable_imagenet.images.photo import SUFFIXES, decode_file
 from wearable_imagenet.images.source import LEFT
 
 NAMES = [
@@ -296,7 +296,7 @@ def test_every_file_is_a_picture_or_is_named(tmp_path, seed):
             assert np.abs(x[:, i, j].astype(float) - color).max() <= tolerance, (path, x[:, i, j], color)
     told = named(data, root)
     for path in (p for p in root.rglob("*") if not p.is_dir() or p.is_symlink()):
-        names = [wd.printable(p.relative_to(root)) for p in (path, *path.parents) if p != root and root in p.parents]
+        names = [printable(p.relative_to(root)) for p in (path, *path.parents) if p != root and root in p.parents]
         assert path in kept or {*names} & told, f"{path} is lost without a word"
         assert not (path in kept and {*names} & {e.split(": ")[0] for e in data.skipped})
 
@@ -304,7 +304,7 @@ def test_every_file_is_a_picture_or_is_named(tmp_path, seed):
 def test_photographs_from_telephones(tmp_path):
     """Photographs of iPhones are read where their reader is installed, upright and in the colors of their profile."""
     pytest.importorskip("pillow_heif")
-    assert ".heic" in wd.SUFFIXES
+    assert ".heic" in SUFFIXES
     rng = np.random.default_rng(0)
     for name in ("cat", "dog"):
         (tmp_path / name).mkdir()
@@ -314,7 +314,7 @@ def test_photographs_from_telephones(tmp_path):
             Image.fromarray(x).save(
                 tmp_path / name / f"IMG_{k}{suffix}", format="HEIF", quality=95, icc_profile=icc_profile("wide gamut")
             )
-            found = wd.decode_file(tmp_path / name / f"IMG_{k}{suffix}", 32)
+            found = decode_file(tmp_path / name / f"IMG_{k}{suffix}", 32)
             for color, (i, j) in zip(colors, ((8, 8), (8, 24), (24, 8), (24, 24))):
                 assert np.abs(found[:, i, j].astype(float) - color).max() <= 12
     data = load_data(f"folder:{tmp_path}", 32)

@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from .cloth.fabric import print_cloth, print_file
 from .cloth.gallery import save_gallery
 from .cloth.proof import print_proof
+from .cloth.sheet import Order
 from .core import UserError, printable, read_json
 from .figure import save_figure
 from .images.cache import say_files, say_repeated
@@ -186,13 +187,11 @@ def command_print(
     t = Run(a.run).textures
     if a.proof and a.sheet:
         raise UserError("--proof is one page: leave --sheet out")
-    how = dict(inches=tile_inches(a), dpi=a.dpi, repeat=a.repeat, tone=a.tone, inks=a.inks)
-    if not a.proof:
-        how["sheet"] = sheet_inches(a.sheet)
-        how["progress"] = partial(tqdm, leave=False, mininterval=0.5, disable=a.sheet is None)
+    order = Order(tile_inches(a), a.dpi, sheet_inches(a.sheet), a.repeat, a.tone, a.inks)
+    progress = partial(tqdm, leave=False, mininterval=0.5, disable=a.sheet is None)
     files, lost = print_files(t, a), {}
     for i, path in files.items():
-        printed = (print_proof if a.proof else print_cloth)(t, i, path, **how)
+        printed = print_proof(t, i, path, order) if a.proof else print_cloth(t, i, path, order, progress)
         print(printed)
         if printed.clipped > 0.01:
             lost[t[i].name] = printed.clipped

@@ -13,8 +13,9 @@ from PIL import Image
 
 from conftest import ROOT
 from wearable_imagenet.cloth.gallery import save_gallery
-from wearable_imagenet.textures import Textures, to_rgb
-from wearable_imagenet.tile import tile, to_image
+from wearable_imagenet.repeat import parse_repeat
+from wearable_imagenet.textures import Textures
+from wearable_imagenet.tile import to_image
 
 from .lesson import SCREENSHOTS
 
@@ -30,9 +31,8 @@ def textures() -> Textures:
     """Five of the demo's classes, shifted by a third; one has a name that would like to be more than a name."""
     t = Textures.load(ROOT / "nbs/pictures/materials.safetensors")
     names = ["<img src=x onerror=alert(1)>", *t.classes[1:5]]
-    return Textures(
-        t.canvases[:5], torch.arange(5), t.student_lr, t.mean, t.std, names, replace(t.settings, repeat="shift:0,1/3")
-    )
+    settings = replace(t.settings, repeat=parse_repeat("shift:0,1/3"))
+    return replace(t, canvases=t.canvases[:5], y=torch.arange(5), classes=names, settings=settings)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,9 @@ def test_draws_what_python_tiles(repeat, ratio, browser, address, textures):
             gallery.set("#inches", inches)
             drawn, scale = gallery.pixels(), int(gallery.page.locator("#cloth").get_attribute("data-scale"))
             H, W = (-(-n // scale) for n in drawn.shape[:2])
-            plane = np.array(to_image(tile(to_rgb(textures)[1], -(-H // 96), -(-W // 96), repeat)))
+            plane = np.array(
+                to_image(replace(textures[1], repeat=parse_repeat(repeat)).tiling(-(-H // 96), -(-W // 96)))
+            )
             assert (drawn == plane.repeat(scale, 0).repeat(scale, 1)[: drawn.shape[0], : drawn.shape[1]]).all()
         assert scale > 1 and drawn.shape[1] == ratio * gallery.page.locator("#cloth").evaluate("e => e.clientWidth")
 
@@ -206,4 +208,4 @@ def test_download(browser, address, textures):
             gallery.page.locator(".download").nth(3).click()
         assert waiting.value.suggested_filename == "forest_floor.png"
         with Image.open(waiting.value.path()) as image:
-            assert (np.array(image) == np.array(to_image(to_rgb(textures)[3]))).all()
+            assert (np.array(image) == np.array(to_image(textures[3].image))).all()

@@ -7,85 +7,81 @@ __all__ = ['Printed', 'print_tile', 'print_cloth', 'safe_name', 'print_file']
 
 # %% ../../nbs/cloth/5_fabric.ipynb #cffb9f64
 import re
-import torch
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+
 from tqdm.auto import tqdm
 
 from .files import about, find_writer
 from .inks import print_colors, with_inks
 from .resize import resize_tile
-from .sheet import Cloth, plan_cloth, strips
-from ..core import write_file
+from .sheet import Cloth, Order, plan_cloth, strips
+from ..core import say_size, write_file
 from ..seams import Seam, measure_seams, worst_verdict
 from ..textures import Textures
+from ..tile import Tile
 
 # %% ../../nbs/cloth/5_fabric.ipynb #c4c6fa77
 @dataclass(frozen=True)
 class Printed:
     "What was printed"
 
-    path: Path  # the file
+    tile: Tile  # (3, h, w) bytes
     cloth: Cloth  # its measures
     clipped: float  # share of the tile's pixels that clipped, 0 … 1
     seams: list[Seam]  # of the tile, as printed
+    path: Path | None = None  # the file, where there is one
 
-    def __str__(self):
-        c, many = self.cloth, self.cloth.sheet != self.cloth.tile
-        size = (
-            f"{c.sheet[1]}×{c.sheet[0]} px, {c.inches(c.sheet)} at {c.dpi:g} dpi"
-            + f"; tile {c.tile[1]}×{c.tile[0]} px, {c.inches(c.tile)}" * many
-        )
-        return f"{self.path}  {size}; repeat {c.repeat}; seams: {worst_verdict(self.seams)}; clipped {self.clipped:.1%}"
+    def __str__(self) -> str:
+        c = self.cloth
+        size = f"{say_size(c.sheet)} px, {c.inches(c.sheet)} at {c.dpi:g} dpi"
+        if c.sheet != c.tile:
+            size += f"; tile {say_size(c.tile)} px, {c.inches(c.tile)}"
+        verdict = f"seams: {worst_verdict(self.seams)}; clipped {self.clipped:.1%}"
+        return f"{self.path}  {size}; repeat {self.tile.repeat}; {verdict}"
 
 # %% ../../nbs/cloth/5_fabric.ipynb #1f1d8c89
 def print_tile(
     t: Textures,  # the textures
     index: int,  # which canvas
-    cloth: Cloth,  # how large, how it repeats
-    tone: float = 1.0,  # contrast around middle gray
-    inks: str | None = None,  # two inks, for gray data
-) -> tuple[torch.Tensor, float, list[Seam]]:  # (h, w, 3) bytes; share of pixels that clipped; seams
+    order: Order,  # how large, in which repeat and colors
+) -> Printed:
     "One tile as it is printed, in memory"
-    image, share = print_colors(t, index, tone)
-    printed = (
-        (with_inks(resize_tile(image, cloth.tile, cloth.repeat), inks) * 255).round().byte()
-    )  # inks last: a resize may overshoot
-    pixel = max(1, min(cloth.tile[0] / image.shape[1], cloth.tile[1] / image.shape[2]))
-    return printed.permute(1, 2, 0).contiguous(), share, measure_seams(printed / 255, cloth.repeat, pixel)
+    tile, clipped = print_colors(t, index, order.tone)
+    tile = replace(tile, repeat=order.repeat or tile.repeat)
+    cloth = plan_cloth(tile, order)
+    colors = with_inks(resize_tile(tile, cloth.tile), order.inks)
+    made = colors.with_image((colors.image * 255).round().byte())
+    pixel = max(1, min(now / before for now, before in zip(cloth.tile, tile.size)))
+    return Printed(made, cloth, clipped, measure_seams(made.with_image(made.image / 255), pixel))
 
 # %% ../../nbs/cloth/5_fabric.ipynb #609b8013
 def print_cloth(
     t: Textures,  # the textures
     index: int,  # which canvas
     path: Path,  # the file to write: .png, .tif or .jpg
-    inches: float = 4.0,  # width of one tile
-    dpi: float = 150,  # dots an inch
-    sheet: tuple[float, float] | None = None,  # (width, height) of a sheet to fill, inches; None: one tile
-    repeat: str | None = None,  # how the tile repeats; None: as it was made for
-    tone: float = 1.0,  # contrast around middle gray
-    inks: str | None = None,  # two inks, for gray data
+    order: Order,  # what to print
     progress=partial(tqdm, disable=True),  # a tqdm-like bar
 ) -> Printed:
     "Print one tile, or a sheet filled with it"
-    cloth = plan_cloth(t.canvases.shape[2:], inches, dpi, sheet, repeat or t.settings.repeat)
-    write = find_writer(path, cloth.sheet)
-    made, share, seams = print_tile(t, index, cloth, tone, inks)
-    with progress(total=cloth.sheet[0], desc=t.classes[t.y[index]], unit="row") as bar:
+    made = print_tile(t, index, order)
+    sheet, texts = made.cloth.sheet, about(t, made.tile, made.cloth)
+    write = find_writer(path, sheet)
+    with progress(total=sheet[0], desc=made.tile.name, unit="row") as bar:
 
         def rows():
-            for strip in strips(made, cloth):
+            for strip in strips(made.tile, sheet):
                 yield strip
                 bar.update(len(strip))
 
-        write_file(Path(path), lambda tmp: write(tmp, cloth.sheet, rows(), dpi, about(t, index, cloth)))
-    return Printed(Path(path), cloth, share, seams)
+        write_file(Path(path), lambda tmp: write(tmp, sheet, rows(), order.dpi, texts))
+    return replace(made, path=Path(path))
 
 # %% ../../nbs/cloth/5_fabric.ipynb #d329f14a
 def safe_name(
     name: str,  # a class name
-) -> str:
+) -> str:  # letters, digits, - and _, at most 80
     "A file name that no class name can lead out of its folder"
     return re.sub(r"[^\w-]+", "_", name).strip("_")[:80] or "texture"
 
@@ -98,4 +94,4 @@ def print_file(
     suffix: str = "png",  # of the file
 ) -> Path:
     "Where the print of a canvas lies"
-    return Path(folder) / f"{safe_name(t.classes[t.y[index]])}_{index:03d}{'_' + kind if kind else ''}.{suffix}"
+    return Path(folder) / f"{safe_name(t[index].name)}_{index:03d}{'_' + kind if kind else ''}.{suffix}"

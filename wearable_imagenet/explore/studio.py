@@ -16,7 +16,15 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from ..core import UserError, clean_path, load_about, read_json
-from ..distill import change_settings, check_experts, distillation_step, draw_losses, finish, keep, open_distiller
+from wearable_imagenet.distill import (
+    change_settings,
+    check_experts,
+    distillation_step,
+    draw_losses,
+    finish,
+    keep,
+    open_distiller,
+)
 from ..evaluate import texture_source, train_on
 from ..experts import TrajectoryBuffer
 from .crop import canvas_names
