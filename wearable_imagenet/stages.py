@@ -13,7 +13,7 @@ from pathlib import Path
 from .core import load_tensors, read_json, write_json
 from .distill import distill
 from .evaluate import evaluate
-from .experts import TrajectoryBuffer, train_experts
+from .experts import ExpertTraining, TrajectoryBuffer, train_experts
 from .figure import save_figure
 from .images.cache import load_data
 from .images.dataset import Dataset, hold_out
@@ -44,23 +44,19 @@ def find_data(s: DistillSettings, progress=None) -> Dataset:
 # %% ../nbs/22_stages.ipynb #2516ecc4
 def run_experts(run: Path, s: DistillSettings, data: Dataset, progress):
     "Train the experts that are missing"
+    how = ExpertTraining(
+        epochs=s.train_epochs,
+        keep=s.keep_epochs or s.max_start_epoch + s.expert_epochs,
+        lr=s.expert_lr,
+        batch=s.expert_batch,
+        families=s.augment,
+        seed=s.seed,
+        device=find_device(s.device),
+        precision=s.expert_precision,
+        storage=s.expert_storage,
+    )
     with timed(run, "experts"):
-        train_experts(
-            settings_network(s, data),
-            data,
-            run / "experts",
-            s.experts,
-            s.train_epochs,
-            progress,
-            keep=s.keep_epochs or s.max_start_epoch + s.expert_epochs,
-            lr=s.expert_lr,
-            batch=s.expert_batch,
-            families=s.augment,
-            seed=s.seed,
-            device=find_device(s.device),
-            precision=s.expert_precision,
-            storage=s.expert_storage,
-        )
+        train_experts(settings_network(s, data), data, run / "experts", s.experts, how, progress)
 
 # %% ../nbs/22_stages.ipynb #b59c98c0
 def run_distill(run: Path, s: DistillSettings, data: Dataset, progress):
