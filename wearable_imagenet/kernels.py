@@ -22,7 +22,7 @@ def kernel(
     except RuntimeError:
         return njit(**_compile)(f)
 
-# %% ../nbs/05_kernels.ipynb #86332eb0
+# %% ../nbs/05_kernels.ipynb #243e6be8
 @kernel
 def _line(affine, moments, line):
     "Into `line` (2, C) the `s` and `t` for which `z s + t` is the normalised pixel of one image, scaled and shifted"
@@ -49,7 +49,7 @@ def _moments(z, moments, eps):
         moments[0, c] = z[0, 0, c] + d
         moments[1, c] = 1 / np.sqrt(max(total[1, c] / (H * W) - d * d, 0.0) + eps)
 
-# %% ../nbs/05_kernels.ipynb #775a6220
+# %% ../nbs/05_kernels.ipynb #de7c5245
 @kernel
 def forward_kernel(
     z,  # (B, H, W, C) images
@@ -92,7 +92,7 @@ def _means_back(ga, z, line, moments, means):
         means[0, c] = total[0, c] / (4 * H * W)
         means[1, c] = (total[1, c] / (4 * H * W) - moments[0, c] * means[0, c]) * moments[1, c]
 
-# %% ../nbs/05_kernels.ipynb #fda40292
+# %% ../nbs/05_kernels.ipynb #f6a3171d
 @kernel
 def backward_kernel(
     ga,  # (B, H // 2, W // 2, C) gradient in the pooled images
@@ -140,7 +140,7 @@ def _means_twice(v, ga, z, line, total):
                 row[4, c] += v[i, j, c] * q
         total += row
 
-# %% ../nbs/05_kernels.ipynb #c4a6c800
+# %% ../nbs/05_kernels.ipynb #cab3036d
 @kernel
 def _numbers_twice(total, m, moments, affine, vaffine, k, gg):
     "Into `k` (7, C) what `twice_kernel` mixes v, z and 1, and v, z, 1 and q with, in one image of `m` pixels"

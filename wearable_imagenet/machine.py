@@ -24,7 +24,7 @@ from .core import UserError
 # %% ../nbs/04_machine.ipynb #bc46f9eb
 @contextmanager
 def with_gradients():
-    "Gradients are computed in this block, or in the function that this decorates, whatever was turned off outside"
+    "Gradients are computed in this block, or in the function that this decorates, even if they are turned off outside"
     with torch.inference_mode(False), torch.enable_grad():
         yield
 
