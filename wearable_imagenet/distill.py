@@ -18,12 +18,13 @@ from tqdm.auto import tqdm
 
 from .block import by_kernels, say_compiling
 from .core import UserError, load_about, load_tensors, read_json, save_tensors, write_json
+from .experts import check_experts
 from .images.dataset import Dataset
 from .kernels import twice_kernel
 from .machine import with_gradients
 from .run import Run, begin_canvases, check_steps, read_begin
 from .settings import DistillSettings, check_settings, settings_text
-from .step import NEVER, TIMED, Distiller, check_experts, choose_compile, distillation_step, step_rates
+from .step import NEVER, TIMED, Distiller, choose_compile, distillation_step, step_rates
 from .student import say_method
 from .textures import Textures
 
@@ -151,7 +152,7 @@ def change_settings(
     if other := set(changes) - {*CHANGEABLE, "distill_steps"}:
         raise UserError(f"{other.pop()} cannot change on the way: only {', '.join(CHANGEABLE)} and distill_steps can")
     settings, file = check_settings(dataclasses.replace(d.settings, **changes)), Run(run).settings_file
-    check_experts(settings, d.buffer)
+    check_experts(d.buffer, settings.max_start_epoch, settings.expert_epochs)
     about, new = read_json(file), {n: v for n, v in changes.items() if v != getattr(d.settings, n)}
     about["changes"] = about.get("changes", []) + [dict(step=len(d.losses), name=n, value=v) for n, v in new.items()]
     d.settings, d.rates, d.stored = settings, step_rates(settings, d.parameters), None

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRESETS', 'MachineSettings', 'CanvasSettings', 'DistillSettings', 'check_settings', 'make_settings', 'settings_text',
-           'settings_network']
+           'settings_network', 'expert_training']
 
 # %% ../nbs/14_settings.ipynb #19baa3b8
 import dataclasses
@@ -15,9 +15,9 @@ import numpy as np
 from .augment import ALL_FAMILIES, FAMILIES
 from .canvas import PARAMETRISATIONS, level_sizes
 from .core import UserError, parse_size, say_size
-from .experts import STORAGE
+from .experts import STORAGE, ExpertTraining
 from .images.dataset import Dataset
-from .machine import PRECISIONS
+from .machine import PRECISIONS, find_device
 from .network import NETWORKS, Network, network
 from .repeat import REPEATS, Repeat, check_repeat, parse_repeat
 from .student import METHODS
@@ -228,5 +228,13 @@ def settings_network(
 ) -> Network:
     "The network that the settings and the data ask for"
     net = network(kind, data.channels, len(data.classes), s.crop_size, s.width, s.depth)
-    net.compile = s.compile == "on"
-    return net
+    return net.compiled() if s.compile == "on" else net
+
+# %% ../nbs/14_settings.ipynb #29a0faba
+def expert_training(
+    s: DistillSettings,  # the experts' settings, expert_epochs and max_start_epoch
+) -> ExpertTraining:
+    "How the settings ask for experts to be trained"
+    keep = s.keep_epochs or s.max_start_epoch + s.expert_epochs
+    how = dict(families=s.augment, seed=s.seed, precision=s.expert_precision, storage=s.expert_storage)
+    return ExpertTraining(s.train_epochs, keep, s.expert_lr, s.expert_batch, device=find_device(s.device), **how)

@@ -181,7 +181,7 @@ def stored_steps(
     "How `unroll` should go about it"
     if method not in METHODS:
         raise UserError(f"method {method!r} is not known: use one of {', '.join(METHODS)}")
-    if method != "auto" or student.net.compile:
+    if method != "auto" or student.net.compiler:
         return len(student.steps) if method == "store" else 0
     return min(len(student.steps), free_bytes(theta.device) // 2 // step_bytes(student, theta))
 
