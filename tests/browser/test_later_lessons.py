@@ -43,7 +43,7 @@ def assert_agrees(lesson, name: str):
         )
         == "[]"
     )
-    assert lesson.caption() == lesson.python(f"{name}.caption({name}.result(), **{name}.values)")
+    assert lesson.caption() == lesson.python(f"{name}.describe()")
     same = lesson.picture() == png(lesson.python(f"{name}.picture(**{name}.values)"))
     assert same, "the picture is not that of the controls"
 
@@ -172,7 +172,7 @@ FITTINGS = {
     "another garment": (lambda lesson: lesson.dropdown("garment").select_option("tote"), "on a tote"),
     "another repeat": (lambda lesson: lesson.dropdown("repeat").select_option("half-brick"), "half-brick"),
     "another class": (lambda lesson: lesson.dropdown("class").select_option("snow"), "snow on"),
-    "less contrast": (lambda lesson: lesson.press("contrast", "ArrowLeft", 2), "contrast 0.5"),
+    "a flatter tone": (lambda lesson: lesson.press("tone", "ArrowLeft", 2), "tone 0.5"),
 }
 
 

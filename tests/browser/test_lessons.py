@@ -18,10 +18,11 @@ EXPERT, T, N, M, ALPHA = SLIDERS = ["expert", "start epoch t", "student steps N"
 MISREMEMBERED = "[key for key, shown in list(explorer.shown.items()) if explorer.shown.pop(key) and explorer.picture(**dict(key)) != shown]"
 
 
+MAIN = "__import__('wearable_imagenet.cli').cli.main"  # in a notebook that does not import it
 # What every explorer of a lesson has to say, once it has caught up with its controls. Widgets that are no explorers
 # follow nothing.
 CAPTIONS = (
-    "[e.wait() or e.describe() for e in list(globals().values()) if hasattr(e, 'catch_up') and not isinstance(e, type)]"
+    "[e.wait() or e.describe() for e in list(globals().values()) if hasattr(e, 'compute') and not isinstance(e, type)]"
 )
 
 
@@ -79,7 +80,7 @@ def assert_agrees(student):
     )
     assert (
         where in student.caption()
-        and student.python("'matching loss {loss:.4f}'.format(**explorer.result())") in student.caption()
+        and student.python("f'matching loss {explorer.result().loss:.4f}'") in student.caption()
     )
     assert student.python(MISREMEMBERED) == "[]"
     same = student.picture() == png(student.python("explorer.picture(**explorer.values)"))
@@ -212,25 +213,20 @@ def test_studio(studio):
 
     assert (
         studio.python(
-            "{'run.json', 'experts', 'checkpoint.safetensors', 'noise.safetensors', 'textures.safetensors', 'tiling.png', 'loss.png'} - {path.name for path in run.iterdir()}"
+            "{'run.json', 'experts', 'checkpoint.safetensors', 'noise.safetensors', 'textures.safetensors', 'tiling.png', 'loss.png'} - {path.name for path in run.folder.iterdir()}"
         )
         == "set()"
     )
     assert (
-        studio.python(
-            "[(change['name'], change['step']) for change in json.loads((run / 'run.json').read_text())['changes']][-1][0]"
-        )
+        studio.python("[(change['name'], change['step']) for change in read_json(run.settings_file)['changes']][-1][0]")
         == "pixel_lr"
     )
-    assert studio.python("Textures.load(run / 'textures.safetensors').settings.distill_steps") == str(stopped)
+    assert studio.python("run.textures.settings.distill_steps") == str(stopped)
+    assert studio.python("(run.textures.canvases == studio.textures().canvases).all().item()") == "True"
     assert (
-        studio.python(
-            "(Textures.load(run / 'textures.safetensors').canvases == studio.textures().canvases).all().item()"
-        )
-        == "True"
+        studio.python(f"{MAIN}(['distill', '--run', str(run.folder), '--set', 'distill_steps={stopped + 2}'])") == "0"
     )
-    assert studio.python(f"main(['distill', '--run', str(run), '--set', 'distill_steps={stopped + 2}'])") == "0"
-    assert studio.python("Textures.load(run / 'textures.safetensors').settings.distill_steps") == str(stopped + 2)
+    assert studio.python("run.textures.settings.distill_steps") == str(stopped + 2)
 
 
 def test_studios_side_by_side(studio):
