@@ -115,12 +115,8 @@ class Fold(NamedTuple):
         "The same on the other side of the middle; it runs the other way, so that its right side stays right"
         return self._replace(curves=[curve[::-1] * [-1, 1] for curve in self.curves[::-1]])
 
-    def rise(
-        self,
-        x: np.ndarray,  # places, any shape, inches
-        y: np.ndarray,  # the same shape
-    ) -> np.ndarray:  # inches, the same shape
-        "Height at places"
+    def rise(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        "Height of the ridge at places `x`, `y` (any shape, inches), in inches"
         points, h = trace(self.curves, 0.5), np.zeros(x.shape, np.float32)
         low, high = points.min(0) - 1.7 * self.width, points.max(0) + 1.7 * self.width
         near = (x > low[0]) & (x < high[0]) & (y > low[1]) & (y < high[1])
@@ -141,12 +137,8 @@ class Fan(NamedTuple):
     full: float  # and where they are fully grown
     phase: float = 0.0  # turns them, in folds
 
-    def rise(
-        self,
-        x: np.ndarray,  # places, any shape, inches
-        y: np.ndarray,  # the same shape
-    ) -> np.ndarray:  # inches, the same shape
-        "Height at places"
+    def rise(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        "Height of the hanging folds at places `x`, `y` (any shape, inches), in inches"
         turn = np.degrees(np.arctan2(x - self.x, y - self.y)) / self.degrees + self.phase
         turn = 2 * np.pi * (turn + 0.16 * np.sin(1.9 * turn + 1) + 0.08 * np.sin(4.3 * turn))
         grown = ((np.hypot(x - self.x, y - self.y) - self.start) / (self.full - self.start)).clip(0, 1)
@@ -161,12 +153,8 @@ class Ripples(NamedTuple):
     height: float  # standard deviation × √2, inches
     seed: int  # which ones
 
-    def rise(
-        self,
-        x: np.ndarray,  # places, any shape, inches
-        y: np.ndarray,  # the same shape
-    ) -> np.ndarray:  # inches, the same shape
-        "Height at places"
+    def rise(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        "Height of the waves at places `x`, `y` (any shape, inches), in inches"
         drawn = torch.rand(3, 10, generator=generator(self.seed, "ripples"), dtype=torch.float32, device="cpu").numpy()
         turn, length, phase = 2 * np.pi * drawn
         k = 2 * np.pi / (self.length * (0.6 + length / (2 * np.pi)))

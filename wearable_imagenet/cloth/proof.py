@@ -20,11 +20,11 @@ from ..core import UserError, say_size, write_file
 from ..figure import Picture, own_style
 from ..textures import Textures
 
-# %% ../../nbs/cloth/6_proof.ipynb #3e86b80d
+# %% ../../nbs/cloth/6_proof.ipynb #2fb5e8d7
 PAGE, WINDOW = (8.2, 10.9), (0.95, 1.75, 6.7, 7.4)  # inches: width and height; left, top, width and height
 _VERDICTS = {"pass": "#2e7d32", "warn": "#b26a00", "fail": "#c62828"}
 
-# %% ../../nbs/cloth/6_proof.ipynb #2fb5e8d7
+
 def draw_ruler(
     ax,  # axes in inches, over the page
     down: bool,  # along the window's left edge, not its top
