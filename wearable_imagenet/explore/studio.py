@@ -236,11 +236,8 @@ class DistillStudio(StudioTurns):
         Distillation.__init__(self, run, settings, data)
         self.every, self.epochs, self.accuracies = accuracy_every, accuracy_epochs, {}
         self.first, self.began, self.next_picture = self.saved, time.monotonic(), 0.0
-        self.status, self.buttons = (
-            widgets.HTML(),
-            [widgets.Button(description=name) for name in ("Start", "Step once", "Stop")],
-        )
-        sliders = studio_sliders(self.settings, self.distiller.buffer.epochs)
+        self.buttons = [widgets.Button(description=name) for name in ("Start", "Step once", "Stop")]
+        self.status, sliders = widgets.HTML(), studio_sliders(self.settings, self.distiller.buffer.epochs)
         Tool.__init__(self, widgets.HBox(self.buttons), self.status, **sliders)
         toggle = lambda: self.pause() if self.todo > 1 else self.start()
         for button, act in zip(self.buttons, (toggle, self.step, self.stop)):
