@@ -36,6 +36,7 @@ from wearable_imagenet.augment import augment
 from wearable_imagenet.cli import Listener
 from wearable_imagenet.core import generator, save_tensors, write_json
 from wearable_imagenet.experts import (
+    ExpertTraining,
     TrajectoryBuffer,
     epoch_file,
     latest_file,
@@ -93,6 +94,7 @@ class Case:
             canvas,
             n,
         )
+        self.compiled = self.net.compiled()
         rng, self.device = generator(0, "bench"), find_device()
 
         def here(t):
@@ -111,8 +113,8 @@ class Case:
         return sample_steps(self.n, 10, size, self.crop_size, rng, REPEATS["grid"])
 
     def gradient(self, method, seed=0, compile=False, steps=None):
-        self.net.compile, steps = compile, steps or self.plan(seed)
-        student = Student(self.net, self.canvases, self.y, self.lr, steps, self.crop_size, REPEATS["grid"])
+        net, steps = self.compiled if compile else self.net, steps or self.plan(seed)
+        student = Student(net, self.canvases, self.y, self.lr, steps, self.crop_size, REPEATS["grid"])
         end = unroll(student, self.start, method)
         return torch.autograd.grad(matching_loss(end, self.start, self.target), [self.canvases, self.lr])
 
@@ -259,7 +261,7 @@ class Experts:
 
     def gradient(self, method="experts"):
         with tempfile.TemporaryDirectory() as folder:
-            train_experts(self.net, self.data, Path(folder), 1, 3, batch=32)
+            train_experts(self.net, self.data, Path(folder), 1, ExpertTraining(3, batch=32))
 
 
 CANDIDATES = {"textbook": Textbook, "convolutions": Convolutions, "experts": Experts}
@@ -484,7 +486,7 @@ class Epoch:
     def gradient(self, method):
         if method == "epoch":
             with use_precision(self.precision, torch.device("cpu")):
-                train_epoch(self.net, self.theta, self.data, self.x, self.y, self.plan, self.lr)
+                train_epoch(self.net, self.theta, self.data, (self.x, self.y), self.plan, self.lr)
             return
         for which, augmentation in self.plan:
             self.sgd.zero_grad()

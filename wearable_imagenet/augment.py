@@ -7,9 +7,10 @@ __all__ = ['FAMILIES', 'ALL_FAMILIES', 'Augmentation', 'color', 'move', 'cutout'
            'sample_augmentation', 'augment']
 
 # %% ../nbs/08_augment.ipynb #4f0ac517
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
-from typing import NamedTuple
 
 from .core import UserError
 
@@ -18,7 +19,7 @@ class Augmentation(NamedTuple):
     "A plan: which family, and its amounts for every image"
 
     family: str  # a name in `FAMILIES`, or "none"
-    amounts: torch.Tensor  # (B, A) numbers; what they mean is the family's affair
+    amounts: torch.Tensor  # (B, A) A numbers an image, see the functions in `FAMILIES`
 
 # %% ../nbs/08_augment.ipynb #0ce5c288
 def _per_image(amount):
@@ -95,7 +96,7 @@ def rotate(
 
 # %% ../nbs/08_augment.ipynb #b5414588
 FAMILIES = {"color": color, "crop": move, "cutout": cutout, "flip": flip, "scale": scale, "rotate": rotate}
-ALL_FAMILIES = "color_crop_cutout_flip_scale_rotate"
+ALL_FAMILIES = "_".join(FAMILIES)
 
 
 def _amounts(family, batch, size, rng):
@@ -112,9 +113,7 @@ def _amounts(family, batch, size, rng):
         return (u[:, :1] < 0.5).float()
     if family == "scale":
         return u[:, :2] * (1.2 - 1 / 1.2) + 1 / 1.2
-    if family == "rotate":
-        return (u[:, :1] * 2 - 1) * torch.pi / 12
-    return u[:, :0]
+    return (u[:, :1] * 2 - 1) * torch.pi / 12 if family == "rotate" else u[:, :0]
 
 # %% ../nbs/08_augment.ipynb #23a61356
 def sample_augmentation(
@@ -136,6 +135,4 @@ def augment(
     plan: Augmentation,  # what to do
 ) -> torch.Tensor:  # (B, C, H, W), differentiable in `x`
     "Apply a plan: the 𝒜 of Algorithm 1 (Zhao & Bilen 2021)"
-    if plan.family == "none":
-        return x
-    return FAMILIES[plan.family](x, plan.amounts.to(x))
+    return x if plan.family == "none" else FAMILIES[plan.family](x, plan.amounts.to(x))

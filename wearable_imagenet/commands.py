@@ -81,7 +81,7 @@ def command_stage(
 
     def command(a):
         if stage is run_evaluate:
-            Run(a.run).textures  # missing: say so before anything is written
+            _ = Run(a.run).textures  # missing: say so before anything is written
         s = find_settings(a.run, a.preset, a.settings, a.data, a.set)
         with use_precision(s.expert_precision, find_device(s.device)):
             pass  # refuses what this machine does not have

@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['STORAGE', 'sample_epoch', 'train_epoch', 'epoch_file', 'latest_file', 'load_theta', 'tested_epochs',
-           'held_out_figures', 'figures_so_far', 'train_expert', 'train_experts', 'TrajectoryBuffer', 'sample_start',
-           'draw_experts']
+           'held_out_figures', 'ExpertTraining', 'train_expert', 'train_experts', 'TrajectoryBuffer', 'check_experts',
+           'sample_start', 'draw_experts']
 
 # %% ../nbs/12_experts.ipynb #771e772f
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 import torch
 import torch.nn.functional as F
-from functools import partial
 from matplotlib.figure import Figure
-from pathlib import Path
 from tqdm.auto import tqdm
 
 from .augment import ALL_FAMILIES, Augmentation, augment, sample_augmentation
@@ -35,22 +38,20 @@ def sample_epoch(
     families: str = ALL_FAMILIES,  # families of 𝒜
 ) -> list[tuple[torch.Tensor, Augmentation]]:
     "The order of the images, in mini-batches, and each one's augmentation"
-    return [
-        (which, sample_augmentation(len(which), size, rng, families))
-        for which in torch.randperm(n, generator=rng, device="cpu").split(batch)
-    ]
+    order = torch.randperm(n, generator=rng, device="cpu").split(batch)
+    return [(which, sample_augmentation(len(which), size, rng, families)) for which in order]
 
 
 def train_epoch(
     net: Network,  # the network
     theta: torch.Tensor,  # (P,) parameters before
     data: Dataset,  # the real images, for their colors
-    x: torch.Tensor,  # uint8 (n, C, H, W), its training images
-    y: torch.Tensor,  # (n,) labels
-    plan: list,  # from `sample_epoch`
+    images: tuple[torch.Tensor, torch.Tensor],  # its training images, uint8 (n, C, H, W), and labels (n,)
+    plan: list[tuple[torch.Tensor, Augmentation]],  # from `sample_epoch`
     lr: float,  # step size
 ) -> torch.Tensor:  # (P,) parameters after
     "One epoch of SGD"
+    x, y = images
     for which, augmentation in plan:
         which = which.to(x.device)
         theta = theta - lr * batch_gradient(net, theta, augment(data.normalise(x[which]), augmentation), y[which])
@@ -113,19 +114,29 @@ def held_out_figures(
         logits = torch.cat([net(theta, data.normalise(part.to(theta.device))).cpu() for part in x.split(CACHED)])
     return dict(accuracy=(logits.argmax(1) == y).sum().item() / len(y), loss=F.cross_entropy(logits, y).item())
 
+# %% ../nbs/12_experts.ipynb #723a8505
+@dataclass(frozen=True)
+class ExpertTraining:
+    "How experts are trained, all in the same way"
+
+    epochs: int  # T, the last epoch
+    keep: int = 10**9  # last epoch to keep a file of
+    lr: float = 0.01  # step size
+    batch: int = 256  # images a mini-batch
+    families: str = ALL_FAMILIES  # families of 𝒜
+    seed: int = 0  # the run's seed
+    device: torch.device = torch.device("cpu")  # where to train
+    precision: str = "float32"  # a name in `PRECISIONS`, for the training alone
+    storage: str = "float32"  # a name in `STORAGE`, for the files of the epochs
+    testing: float = 0.1  # share of the training's work that tests may take, see `tested_epochs`
+
 # %% ../nbs/12_experts.ipynb #46a4c974
-def figures_so_far(
-    folder: Path,  # the run's `experts` folder
-    expert: int,  # number of the expert
-    keep: int,  # last epoch to keep a file of
-    tested: set[int],  # epochs that have figures
-) -> list:  # figures of every epoch that is done, None where not tested; empty if something is missing
-    "What an expert has behind it"
+def _figures_so_far(folder, expert, keep, tested):
+    "Figures of every epoch that is done, None where not tested; an empty list if a file or a figure is missing"
     latest = latest_file(folder, expert)
     done = load_about(latest)["figures"] if latest.exists() else []
-    whole = all(epoch_file(folder, expert, e).exists() for e in range(min(keep + 1, len(done)))) and all(
-        done[e] for e in tested if e < len(done)
-    )
+    files = all(epoch_file(folder, expert, e).exists() for e in range(min(keep + 1, len(done))))
+    whole = files and all(done[e] for e in tested if e < len(done))
     return [f if e in tested else None for e, f in enumerate(done)] if whole else []
 
 # %% ../nbs/12_experts.ipynb #81b4942a
@@ -135,36 +146,26 @@ def train_expert(
     data: Dataset,  # the real images
     folder: Path,  # the run's `experts` folder
     expert: int,  # number of this expert, from 0
-    epochs: int,  # T
-    keep: int | None = None,  # last epoch to keep a file of; None: all
-    lr: float = 0.01,  # step size
-    batch: int = 256,  # images a mini-batch
-    families: str = ALL_FAMILIES,  # families of 𝒜
-    seed: int = 0,  # the run's seed
-    device: torch.device = torch.device("cpu"),  # where to train
-    precision: str = "float32",  # a name in `PRECISIONS`
-    storage: str = "float32",  # a name in `STORAGE`
-    testing: float = 0.1,  # share of the work that tests may take, see `tested_epochs`
-    on_epoch=lambda epoch, figures: (
-        None
-    ),  # called after every epoch, e.g. by a progress bar; figures: None if not tested
+    how: ExpertTraining,  # how to train it
+    on_epoch: Callable = lambda epoch, figures: None,  # called after every epoch; figures: None if not tested
 ):
-    "Train one expert up to epoch `epochs`, storing `θ*_0 … θ*_keep`"
-    latest, keep = latest_file(folder, expert), epochs if keep is None else keep
-    tested = tested_epochs(epochs, keep, len(data.train), len(data.test), testing)
-    done = figures_so_far(folder, expert, keep, tested)
-    theta = (load_theta(latest) if done else init_theta(net, generator(seed, "expert", expert))).to(device)
-    x, y = (torch.from_numpy(np.array(a)).to(device) for a in (data.train.x, data.train.y))
-    for epoch in range(len(done), epochs + 1):
+    "Train one expert up to epoch T, storing `θ*_0 … θ*_keep`"
+    latest = latest_file(folder, expert)
+    tested = tested_epochs(how.epochs, how.keep, len(data.train), len(data.test), how.testing)
+    done = _figures_so_far(folder, expert, how.keep, tested)
+    theta = (load_theta(latest) if done else init_theta(net, generator(how.seed, "expert", expert))).to(how.device)
+    x, y = (torch.from_numpy(np.array(a)).to(how.device) for a in (data.train.x, data.train.y))
+    for epoch in range(len(done), how.epochs + 1):
         if epoch > 0:
-            plan = sample_epoch(len(x), tuple(x.shape[2:]), batch, generator(seed, f"expert {expert}", epoch), families)
-            with use_precision(precision, device):
-                theta = train_epoch(net, theta, data, x, y, plan, lr)
+            rng = generator(how.seed, f"expert {expert}", epoch)
+            plan = sample_epoch(len(x), tuple(x.shape[2:]), how.batch, rng, how.families)
+            with use_precision(how.precision, how.device):
+                theta = train_epoch(net, theta, data, (x, y), plan, how.lr)
             if not theta.isfinite().all():
-                raise UserError(f"expert {expert} diverged in epoch {epoch}: use an expert_lr below {lr}")
+                raise UserError(f"expert {expert} diverged in epoch {epoch}: use an expert_lr below {how.lr}")
         done = done + [held_out_figures(net, theta, data) if epoch in tested else None]
-        if epoch <= keep:
-            save_tensors(epoch_file(folder, expert, epoch), {"theta": theta.to(STORAGE[storage])}, done[-1] or {})
+        if epoch <= how.keep:
+            save_tensors(epoch_file(folder, expert, epoch), {"theta": theta.to(STORAGE[how.storage])}, done[-1] or {})
         save_tensors(latest, {"theta": theta}, dict(figures=done))
         if epoch > 0:
             on_epoch(epoch, done[-1])
@@ -175,27 +176,24 @@ def train_experts(
     data: Dataset,  # the real images
     folder: Path,  # the run's `experts` folder
     count: int,  # how many experts
-    epochs: int,  # T
-    progress=partial(tqdm, disable=True),  # a tqdm-like bar
-    **how,  # keep, lr, batch, families, seed, device, precision, storage, testing: see `train_expert`
+    how: ExpertTraining,  # how to train them
+    progress: Callable = partial(tqdm, disable=True),  # a tqdm-like bar
 ):
     "Train `count` experts, each from its newest parameters"
     there = [latest_file(folder, i) for i in range(count) if latest_file(folder, i).exists()]
-    done = sum(min(epochs, len(load_about(path)["figures"]) - 1) for path in there)
-    with progress(total=count * epochs, initial=done, desc="experts", unit="epoch") as bar:
+    done = sum(min(how.epochs, len(load_about(path)["figures"]) - 1) for path in there)
+    with progress(total=count * how.epochs, initial=done, desc="experts", unit="epoch") as bar:
 
         def show(epoch, figures):
             if figures:
-                bar.set_postfix_str(
-                    f"epoch {epoch} of {epochs}: accuracy={figures['accuracy']:.1%}, loss={figures['loss']:.3f}",
-                    refresh=False,
-                )
+                words = "accuracy={accuracy:.1%}, loss={loss:.3f}".format(**figures)
+                bar.set_postfix_str(f"epoch {epoch} of {how.epochs}: {words}", refresh=False)
             bar.update()
 
-        if by_kernels(torch.empty(0, device=how.get("device") or "cpu", dtype=torch.float32)):
+        if by_kernels(torch.empty(0, device=how.device, dtype=torch.float32)):
             bar.set_postfix_str(say_compiling(backward_kernel))
         for i in range(count):
-            train_expert(net, data, folder, i, epochs, on_epoch=show, **how)
+            train_expert(net, data, folder, i, how, show)
 
 # %% ../nbs/12_experts.ipynb #bfda6307
 class TrajectoryBuffer:
@@ -206,11 +204,9 @@ class TrajectoryBuffer:
         folder: Path,  # the run's `experts` folder
     ):
         self.folder = Path(folder)
-        found = sorted(self.folder.glob("expert_*"))
-        self.lengths = [
-            next(e for e in range(10**6) if not epoch_file(folder, i, e).exists()) - 1 for i in range(len(found))
-        ]
-        if not found or min(self.lengths) < 1:
+        experts = range(len(list(self.folder.glob("expert_*"))))
+        self.lengths = [next(e for e in range(10**6) if not epoch_file(folder, i, e).exists()) - 1 for i in experts]
+        if min(self.lengths, default=0) < 1:
             raise UserError(f"{folder} holds no experts: train them first (wearable-imagenet experts)")
 
     def __len__(self):
@@ -219,21 +215,36 @@ class TrajectoryBuffer:
     def __repr__(self):
         return f"TrajectoryBuffer of {len(self)} experts, {self.epochs} epochs"
 
-    def __getitem__(self, at):
+    def __getitem__(
+        self,
+        at: tuple[int, int],  # expert and epoch, both from 0
+    ) -> torch.Tensor:  # (P,) parameters
         return load_theta(epoch_file(self.folder, *at))
 
     @property
     def epochs(self) -> int:
-        return min(self.lengths)  # epochs that every expert has files of
+        "Epochs that every expert has files of"
+        return min(self.lengths)
 
-    def figures(self, name: str = "accuracy") -> torch.Tensor:  # (experts, T + 1)
-        "One figure of every epoch that was trained, kept or not: accuracy or loss; NaN where it was not tested"
+    def figures(
+        self,
+        name: str = "accuracy",  # accuracy (0 … 1) or loss (nats)
+    ) -> torch.Tensor:  # (experts, T + 1)
+        "One figure of every epoch that was trained, kept or not; NaN where it was not tested"
         done = [load_about(latest_file(self.folder, i))["figures"] for i in range(len(self))]
-        return torch.tensor(
-            [[figures[name] if figures else math.nan for figures in of_one[: min(map(len, done))]] for of_one in done],
-            dtype=torch.float32,
-            device="cpu",
-        )
+        rows = [[f[name] if f else math.nan for f in figures[: min(map(len, done))]] for figures in done]
+        return torch.tensor(rows, dtype=torch.float32, device="cpu")
+
+# %% ../nbs/12_experts.ipynb #23feb6d9
+def check_experts(
+    buffer: TrajectoryBuffer,  # the experts
+    max_start_epoch: int,  # T⁺, the latest start epoch
+    expert_epochs: int,  # M, epochs from start to target
+):
+    "Refuse experts that are too short"
+    if (needed := max_start_epoch + expert_epochs) > buffer.epochs:
+        wanted = f"max_start_epoch {max_start_epoch} + expert_epochs {expert_epochs} needs experts of {needed} epochs"
+        raise UserError(f"{wanted}; these have {buffer.epochs}")
 
 # %% ../nbs/12_experts.ipynb #95b4c7da
 def sample_start(
@@ -242,23 +253,21 @@ def sample_start(
     rng: torch.Generator,  # source of randomness
 ) -> tuple[int, int]:  # expert, start epoch
     "Draw an expert and a start epoch `t ≤ T⁺` (Algorithm 1, lines 4–5)"
-    return int(torch.randint(experts, (), generator=rng, device="cpu")), int(
-        torch.randint(max_start_epoch + 1, (), generator=rng, device="cpu")
-    )
+    return (*(int(torch.randint(n, (), generator=rng, device="cpu")) for n in (experts, max_start_epoch + 1)),)
 
 # %% ../nbs/12_experts.ipynb #57e8ac2a
 @own_style()
-def draw_experts(buffer: TrajectoryBuffer) -> Figure:
+def draw_experts(
+    buffer: TrajectoryBuffer,  # the experts
+) -> Figure:
     "Accuracy of every expert where it was tested, and how far an epoch takes it"
     fig = Picture(figsize=(8, 2.8), dpi=90, layout="constrained")
     left, right = fig.subplots(1, 2)
-    moved = [
-        [(buffer[i, e + 1] - buffer[i, e]).norm().item() for e in range(buffer.epochs)] for i in range(len(buffer))
-    ]
-    for accuracies in 100 * buffer.figures():
+    for i, accuracies in enumerate(100 * buffer.figures()):
         tested = accuracies.isfinite().nonzero()[:, 0]
         left.plot(tested, accuracies[tested], ".-", color="C0", alpha=0.6)
-    right.plot(torch.tensor(moved, dtype=torch.float32, device="cpu").T, color="C1", alpha=0.6)
+        moved = [(buffer[i, e + 1] - buffer[i, e]).norm().item() for e in range(buffer.epochs)]
+        right.plot(moved, color="C1", alpha=0.6)
     left.set(xlabel="epoch (dots: tested)", ylabel="accuracy, %", ylim=(0, None))
     right.set(xlabel="epoch $t$", ylabel=r"$\|\theta^*_t - \theta^*_{t+1}\|$", ylim=(0, None))
     for ax in (left, right):

@@ -10,72 +10,75 @@ import numpy as np
 from numba import njit
 
 # %% ../nbs/05_kernels.ipynb #62794235
-_compile = dict(
-    nogil=True, fastmath={"contract"}, error_model="numpy"
-)  # products and sums may be fused; nothing else may change
+_compile = dict(nogil=True, fastmath={"contract"}, error_model="numpy")  # products and sums may be fused, no more
 
 
-def kernel(f):
-    "Compile a loop over arrays for this processor, once; the machine code is kept on disk where that can be written"
+def kernel(
+    f,  # a loop over arrays
+):  # the same function in machine code
+    "Compile a loop for this processor, once; the machine code is kept on disk where that can be written"
     try:
         return njit(cache=True, **_compile)(f)
     except RuntimeError:
         return njit(**_compile)(f)
 
-
+# %% ../nbs/05_kernels.ipynb #243e6be8
 @kernel
-def _scale_shift(g, h, mean, rstd, s, t):
-    "`z s + t` is the normalised pixel, scaled and shifted"
-    for c in range(len(g)):
-        s[c] = g[c] * rstd[c]
-        t[c] = h[c] - mean[c] * s[c]
+def _line(affine, moments, line):
+    "Into `line` (2, C) the `s` and `t` for which `z s + t` is the normalised pixel of one image, scaled and shifted"
+    for c in range(line.shape[1]):
+        line[0, c] = affine[0, c] * moments[1, c]
+        line[1, c] = affine[1, c] - moments[0, c] * line[0, c]
 
 # %% ../nbs/05_kernels.ipynb #f36c7268
 @kernel
-def _moments(z, mean, rstd, eps):
-    "Mean and 1 / standard deviation of every channel of one image (H, W, C). Rows are summed as they are, rows of rows in 64 bits"
+def _moments(z, moments, eps):
+    "Into `moments` (2, C) the mean and 1 / standard deviation of every channel of one image `z` (H, W, C)"
     H, W, C = z.shape
     row, total = np.empty((2, C), z.dtype), np.zeros((2, C))
     for i in range(H):
         row[:] = 0
         for j in range(W):
             for c in range(C):
-                d = z[i, j, c] - z[0, 0, c]  # from any pixel near the mean: no digits are lost when the mean is large
+                d = z[i, j, c] - z[0, 0, c]
                 row[0, c] += d
                 row[1, c] += d * d
-        for c in range(C):
-            total[0, c] += row[0, c]
-            total[1, c] += row[1, c]
+        total += row
     for c in range(C):
         d = total[0, c] / (H * W)
-        mean[c] = z[0, 0, c] + d
-        rstd[c] = 1 / np.sqrt(max(total[1, c] / (H * W) - d * d, 0.0) + eps)
+        moments[0, c] = z[0, 0, c] + d
+        moments[1, c] = 1 / np.sqrt(max(total[1, c] / (H * W) - d * d, 0.0) + eps)
 
-
+# %% ../nbs/05_kernels.ipynb #de7c5245
 @kernel
-def forward_kernel(z, g, h, a, mean, rstd, eps):
-    "(B, H, W, C) → pooled (B, H // 2, W // 2, C), and what `_moments` finds"
+def forward_kernel(
+    z,  # (B, H, W, C) images
+    a,  # (B, H // 2, W // 2, C) for the result: pooled images
+    moments,  # (B, 2, C) for μ and r of every image
+    affine,  # (2, C) scale γ and shift β
+    eps,  # ε, added to the variance
+):
+    "Norm, ReLU and pooling"
     C, zero, quarter = z.shape[3], z.dtype.type(0), z.dtype.type(0.25)
-    s, t = np.empty(C, z.dtype), np.empty(C, z.dtype)
+    line = np.empty((2, C), z.dtype)
     for n in range(len(z)):
-        _moments(z[n], mean[n], rstd[n], eps)
-        _scale_shift(g, h, mean[n], rstd[n], s, t)
+        _moments(z[n], moments[n], eps)
+        _line(affine, moments[n], line)
+        s, t = line[0], line[1]
         for i in range(a.shape[1]):
             for j in range(a.shape[2]):
                 for c in range(C):
-                    top = max(z[n, 2 * i, 2 * j, c] * s[c] + t[c], zero) + max(
-                        z[n, 2 * i, 2 * j + 1, c] * s[c] + t[c], zero
-                    )
-                    low = max(z[n, 2 * i + 1, 2 * j, c] * s[c] + t[c], zero) + max(
-                        z[n, 2 * i + 1, 2 * j + 1, c] * s[c] + t[c], zero
-                    )
-                    a[n, i, j, c] = (top + low) * quarter
+                    p = max(z[n, 2 * i, 2 * j, c] * s[c] + t[c], zero)
+                    q = max(z[n, 2 * i, 2 * j + 1, c] * s[c] + t[c], zero)
+                    u = max(z[n, 2 * i + 1, 2 * j, c] * s[c] + t[c], zero)
+                    v = max(z[n, 2 * i + 1, 2 * j + 1, c] * s[c] + t[c], zero)
+                    a[n, i, j, c] = (p + q + (u + v)) * quarter
 
 # %% ../nbs/05_kernels.ipynb #29096581
 @kernel
-def _means_back(ga, z, s, t, mean, rstd, Q, P):
-    "`⟨q⟩` and `⟨q ẑ⟩` of one image. A last odd row or column is in the norm but not in the pooling: its `q` is 0"
-    (H, W, C), zero = z.shape, z.dtype.type(0)
+def _means_back(ga, z, line, moments, means):
+    "Into `means`, float64 (2, C), `⟨q⟩` and `⟨q ẑ⟩` of one image"
+    (H, W, C), zero, s, t = z.shape, z.dtype.type(0), line[0], line[1]
     row, total = np.empty((2, C), z.dtype), np.zeros((2, C))
     for i in range(H // 2 * 2):
         row[:] = 0
@@ -84,27 +87,32 @@ def _means_back(ga, z, s, t, mean, rstd, Q, P):
                 q = ga[i // 2, j // 2, c] if z[i, j, c] * s[c] + t[c] > zero else zero
                 row[0, c] += q
                 row[1, c] += q * z[i, j, c]
-        for c in range(C):
-            total[0, c] += row[0, c]
-            total[1, c] += row[1, c]
+        total += row
     for c in range(C):
-        Q[c] = total[0, c] / (4 * H * W)
-        P[c] = (total[1, c] / (4 * H * W) - mean[c] * Q[c]) * rstd[c]
+        means[0, c] = total[0, c] / (4 * H * W)
+        means[1, c] = (total[1, c] / (4 * H * W) - moments[0, c] * means[0, c]) * moments[1, c]
 
-
+# %% ../nbs/05_kernels.ipynb #f6a3171d
 @kernel
-def backward_kernel(ga, z, g, h, mean, rstd, gz, gg, gh):
-    "Gradients in `z` (B, H, W, C), and in scale and shift for every image (B, C)"
+def backward_kernel(
+    ga,  # (B, H // 2, W // 2, C) gradient in the pooled images
+    z,  # (B, H, W, C) images
+    moments,  # (B, 2, C) μ and r of every image
+    gz,  # (B, H, W, C) for the gradient in `z`
+    gaffine,  # (B, 2, C) for every image's gradient in scale and shift
+    affine,  # (2, C) scale γ and shift β
+):
+    "Gradients of `forward_kernel`"
     (B, H, W, C), zero = z.shape, z.dtype.type(0)
-    s, t, Q, P = np.empty(C, z.dtype), np.empty(C, z.dtype), np.empty(C), np.empty(C)
-    k = np.empty((3, C), z.dtype)
+    line, means, k = np.empty((2, C), z.dtype), np.empty((2, C)), np.empty((3, C), z.dtype)
     for n in range(B):
-        _scale_shift(g, h, mean[n], rstd[n], s, t)
-        _means_back(ga[n], z[n], s, t, mean[n], rstd[n], Q, P)
+        _line(affine, moments[n], line)
+        _means_back(ga[n], z[n], line, moments[n], means)
+        s, t = line[0], line[1]
         for c in range(C):
-            gg[n, c], gh[n, c] = H * W * P[c], H * W * Q[c]
-            slope = s[c] * rstd[n, c] * P[c]
-            k[0, c], k[1, c], k[2, c] = s[c] / 4, slope, s[c] * Q[c] - mean[n, c] * slope
+            gaffine[n, 0, c], gaffine[n, 1, c] = H * W * means[1, c], H * W * means[0, c]
+            slope = s[c] * moments[n, 1, c] * means[1, c]
+            k[0, c], k[1, c], k[2, c] = s[c] / 4, slope, s[c] * means[0, c] - moments[n, 0, c] * slope
         for i in range(H):
             for j in range(W):
                 pooled = i < H // 2 * 2 and j < W // 2 * 2
@@ -114,9 +122,9 @@ def backward_kernel(ga, z, g, h, mean, rstd, gz, gg, gh):
 
 # %% ../nbs/05_kernels.ipynb #5aab2164
 @kernel
-def _means_twice(v, ga, z, s, t, total):
-    "Sums over the pixels of one image of v, v z, q, q z, v q"
-    (H, W, C), zero = z.shape, z.dtype.type(0)
+def _means_twice(v, ga, z, line, total):
+    "Into `total`, float64 (5, C), the sums over the pixels of one image of v, v z, q, q z, v q"
+    (H, W, C), zero, s, t = z.shape, z.dtype.type(0), line[0], line[1]
     row = np.empty((5, C), z.dtype)
     total[:] = 0
     for i in range(H):
@@ -130,48 +138,52 @@ def _means_twice(v, ga, z, s, t, total):
                 row[2, c] += q
                 row[3, c] += q * z[i, j, c]
                 row[4, c] += v[i, j, c] * q
-        for l in range(5):
-            for c in range(C):
-                total[l, c] += row[l, c]
+        total += row
 
-
+# %% ../nbs/05_kernels.ipynb #cab3036d
 @kernel
-def _numbers_twice(total, m, mean, rstd, g, vg, vh, k, gg):
-    "The numbers of one image with which `twice_kernel` mixes v, z, 1 and q"
-    for c in range(len(g)):
-        mu, r, gr = mean[c], rstd[c], g[c] * rstd[c]
+def _numbers_twice(total, m, moments, affine, vaffine, k, gg):
+    "Into `k` (7, C) what `twice_kernel` mixes v, z and 1, and v, z, 1 and q with, in one image of `m` pixels"
+    for c in range(len(gg)):
+        mu, r, gr, vg = moments[0, c], moments[1, c], affine[0, c] * moments[1, c], vaffine[0, c]
         A, Q, R = total[0, c] / m, total[2, c] / (4 * m), total[4, c] / (4 * m)
         B, P = (total[1, c] / m - mu * A) * r, (total[3, c] / (4 * m) - mu * Q) * r
         K = R - A * Q - B * P
         gg[c] = m * r * K
-        on_z = (vg[c] - gr * B) * r
-        k[0, c], k[1, c], k[2, c] = gr / 4, on_z / 4, (vh[c] - gr * A - on_z * mu) / 4
-        mean_e, slope = vg[c] * Q - gr * (P * A + B * Q), r * r * (vg[c] * P - 2 * gr * B * P + gr * K)
+        on_z = (vg - gr * B) * r
+        k[0, c], k[1, c], k[2, c] = gr / 4, on_z / 4, (vaffine[1, c] - gr * A - on_z * mu) / 4
+        mean_e, slope = vg * Q - gr * (P * A + B * Q), r * r * (vg * P - 2 * gr * B * P + gr * K)
         k[3, c], k[4, c], k[5, c], k[6, c] = -r * gr * P, -slope, slope * mu - r * mean_e, on_z / 4
 
 # %% ../nbs/05_kernels.ipynb #6493607e
 @kernel
-def twice_kernel(v, vg, vh, ga, z, g, h, mean, rstd, gga, gz, gg):
-    "Gradients in `ga` and `z`, and in the scale for every image"
+def twice_kernel(
+    v,  # (B, H, W, C) what arrives at the gradient in `z`
+    ga,  # (B, H // 2, W // 2, C) gradient in the pooled images
+    z,  # (B, H, W, C) images
+    moments,  # (B, 2, C) μ and r of every image
+    gga,  # (B, H // 2, W // 2, C) for the gradient in `ga`
+    gz,  # (B, H, W, C) for the gradient in `z`
+    gg,  # (B, C) for every image's gradient in the scale
+    affine,  # (2, C) scale γ and shift β
+    vaffine,  # (2, C) what arrives at the gradient in scale and shift
+):
+    "Gradients of `backward_kernel`"
     (B, H, W, C), zero = z.shape, z.dtype.type(0)
-    s, t, total, k = np.empty(C, z.dtype), np.empty(C, z.dtype), np.empty((5, C)), np.empty((7, C), z.dtype)
+    line, total, k = np.empty((2, C), z.dtype), np.empty((5, C)), np.empty((7, C), z.dtype)
     for n in range(B):
-        _scale_shift(g, h, mean[n], rstd[n], s, t)
-        _means_twice(v[n], ga[n], z[n], s, t, total)
-        _numbers_twice(total, H * W, mean[n], rstd[n], g, vg, vh, k, gg[n])
-        gga[n] = zero
+        _line(affine, moments[n], line)
+        _means_twice(v[n], ga[n], z[n], line, total)
+        _numbers_twice(total, H * W, moments[n], affine, vaffine, k, gg[n])
+        gga[n], s, t = zero, line[0], line[1]
         for i in range(H):
             for j in range(W):
                 if i < H // 2 * 2 and j < W // 2 * 2:
                     for c in range(C):
                         at, on = z[n, i, j, c], z[n, i, j, c] * s[c] + t[c] > zero
+                        back = k[6, c] * ga[n, i // 2, j // 2, c] if on else zero
                         gga[n, i // 2, j // 2, c] += k[0, c] * v[n, i, j, c] + k[1, c] * at + k[2, c] if on else zero
-                        gz[n, i, j, c] = (
-                            k[3, c] * v[n, i, j, c]
-                            + k[4, c] * at
-                            + k[5, c]
-                            + (k[6, c] * ga[n, i // 2, j // 2, c] if on else zero)
-                        )
+                        gz[n, i, j, c] = k[3, c] * v[n, i, j, c] + k[4, c] * at + k[5, c] + back
                 else:
                     for c in range(C):
                         gz[n, i, j, c] = k[3, c] * v[n, i, j, c] + k[4, c] * z[n, i, j, c] + k[5, c]

@@ -53,22 +53,19 @@ def parse_repeat(
     if text in REPEATS:
         return REPEATS[text]
     if not str(text).startswith("shift:"):
-        raise UserError(
-            f"repeat {text!r} is not known: use one of {', '.join(REPEATS)}, or a shift such as shift:0,1/3"
-        )
+        known = ", ".join(REPEATS)
+        raise UserError(f"repeat {text!r} is not known: use one of {known}, or a shift such as shift:0,1/3")
     parts = text.removeprefix("shift:").split(",")
     try:
         if not all(re.fullmatch(r"-?[0-9./]{1,9}", part) for part in parts):
             raise ValueError
         dx, dy = (Fraction(part) for part in parts)
     except (ValueError, ZeroDivisionError):
-        raise UserError(
-            f"repeat {text!r} is not a shift: write shift:DX,DY in fractions of the tile, such as shift:0,1/3 or shift:0.25,0"
-        ) from None
+        how = "write shift:DX,DY in fractions of the tile, such as shift:0,1/3 or shift:0.25,0"
+        raise UserError(f"repeat {text!r} is not a shift: {how}") from None
     if dx % 1 and dy % 1:
-        raise UserError(
-            f"{text} shifts both axes: rectangles that are shifted in both leave gaps or overlap; set one of them to 0"
-        )
+        why = "rectangles that are shifted in both leave gaps or overlap; set one of them to 0"
+        raise UserError(f"{text} shifts both axes: {why}")
     return Repeat(dx=dx % 1, dy=dy % 1)
 
 # %% ../nbs/09_repeat.ipynb #15187d24
@@ -150,6 +147,5 @@ def sample_offsets(
     high = [size[k] - window[k] + 1 if repeat.ends(k) else n for k, n in enumerate(period(size, repeat))]
     if min(high) < 1:
         raise UserError(f"a window of {say_size(window)} does not fit into a {repeat} of {say_size(size)}")
-    return (
-        torch.rand(batch, 2, generator=rng, dtype=torch.float64, device="cpu") * torch.tensor(high, device="cpu")
-    ).long()
+    share = torch.rand(batch, 2, generator=rng, dtype=torch.float64, device="cpu")
+    return (share * torch.tensor(high, device="cpu")).long()

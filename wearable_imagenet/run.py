@@ -104,7 +104,7 @@ def _check_same(run, about):
     if read_json(run.settings_file)["data_fingerprint"] != about["data_fingerprint"]:
         raise UserError(f"{run.folder} holds a run on other images than {now.data} has now: choose another folder")
 
-
+# %% ../nbs/16_run.ipynb #e584ede1
 def open_run(
     folder: Path | Run,  # the run's folder; made if missing
     settings: DistillSettings,  # the settings wanted
@@ -115,10 +115,8 @@ def open_run(
     if run.folder.exists() and not run.folder.is_dir():
         raise UserError(f"{run.folder} is a file: name a folder for the run")
     if settings.canvases_per_class > (fewest := np.bincount(data.train.y).min()):
-        raise UserError(
-            f"canvases_per_class {settings.canvases_per_class} is more than the {fewest} training images of the "
-            f"smallest class: use {fewest} or fewer"
-        )
+        more = f"canvases_per_class {settings.canvases_per_class} is more than the {fewest} training images"
+        raise UserError(f"{more} of the smallest class: use {fewest} or fewer")
     check_steps(settings, run)
     if settings.begin and not run.checkpoint_file.exists():
         read_begin(settings, data)

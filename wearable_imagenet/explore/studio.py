@@ -18,13 +18,14 @@ from tqdm.auto import tqdm
 
 from ..core import UserError, clean_path, load_about
 from ..distill import change_settings, finish, keep, open_distiller
+from ..experts import check_experts
 from .explorer import Tool, as_html, log_slider, one_line, slider
 from .progress import draw_progress, quick_accuracy, say_progress
 from ..images.dataset import Dataset
 from ..pictures import draw_run
 from ..run import Run, open_run
 from ..settings import DistillSettings
-from ..step import check_experts, distillation_step
+from ..step import distillation_step
 from ..textures import Textures
 
 # %% ../../nbs/explore/6_studio.ipynb #fced2978
@@ -44,7 +45,7 @@ class Distillation:
         if not settings and not run.settings_file.is_file():
             raise UserError(f"{run.folder} holds no run: train experts there first, or give settings")
         s = settings or run.settings
-        check_experts(s, run.experts)  # before anything is written
+        check_experts(run.experts, s.max_start_epoch, s.expert_epochs)  # before anything is written
         self.run, self.distiller, self.data = open_run(run, s, data), open_distiller(s, data, run), data
         self.saved = len(self.distiller.losses)  # steps in the checkpoint
         self.remember()
