@@ -102,7 +102,7 @@ def save_prints(
 
 # %% ../../nbs/explore/9_fitting.ipynb #0832abaa
 class TextureStudio(Explorer):
-    "Textures as cloth: choose the repeat, the size and the tone, look at a garment, and save files for the printer"
+    "Choose a texture, its repeat, size and tone, and a garment. `result` has what `lay_out` returned"
 
     def __init__(
         self,

@@ -106,7 +106,7 @@ def draw_rows(
     ax.set(xlim=(0, columns - 0.08), ylim=(y, high + 2.2 * gap))
     ax.set_axis_off()
 
-# %% ../../nbs/explore/4_student.ipynb #35074bd8
+# %% ../../nbs/explore/4_student.ipynb #82082f06
 def draw_student(
     t: Textures,  # the canvases
     seen: SimpleNamespace,  # the controls' values, and what `follow_expert` returned
@@ -131,7 +131,7 @@ def draw_student(
 
 # %% ../../nbs/explore/4_student.ipynb #a6f6e836
 class StudentExplorer(Explorer):
-    "Sliders over one distillation step: which expert, from where, and how far the student walks"
+    "Sliders over one distillation step. `result` has what `follow_expert` returned"
 
     def __init__(
         self,

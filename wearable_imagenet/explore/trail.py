@@ -84,7 +84,7 @@ def number_epochs(
     ax.set(xlabel="first principal direction", ylabel="second", aspect="equal", adjustable="datalim")
     ax.grid(alpha=0.3)
 
-# %% ../../nbs/explore/3_trail.ipynb #eeecee9b
+# %% ../../nbs/explore/3_trail.ipynb #ccd7c2cd
 def draw_epochs(
     ax: Axes,  # where to draw
     curves: torch.Tensor,  # (experts, epochs), not finite where there is no number
@@ -103,7 +103,7 @@ def draw_epochs(
 
 # %% ../../nbs/explore/3_trail.ipynb #dd2f3faf
 class TrailExplorer(Explorer):
-    "A slider along the experts: where they are, how good they are, and how far they go"
+    "A slider along the experts: where they are, how good, and how far they go. `result` has what `compute` returned"
 
     def __init__(
         self,
