@@ -106,7 +106,7 @@ def draw_rows(
     ax.set(xlim=(0, columns - 0.08), ylim=(y, high + 2.2 * gap))
     ax.set_axis_off()
 
-# %% ../../nbs/explore/4_student.ipynb #82082f06
+# %% ../../nbs/explore/4_student.ipynb #35074bd8
 def draw_student(
     t: Textures,  # the canvases
     seen: SimpleNamespace,  # the controls' values, and what `follow_expert` returned

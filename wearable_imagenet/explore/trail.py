@@ -83,7 +83,7 @@ def number_epochs(
     ax.set(xlabel="first principal direction", ylabel="second", aspect="equal", adjustable="datalim")
     ax.grid(alpha=0.3)
 
-# %% ../../nbs/explore/3_trail.ipynb #ccd7c2cd
+# %% ../../nbs/explore/3_trail.ipynb #eeecee9b
 def draw_epochs(
     ax: Axes,  # where to draw
     curves: torch.Tensor,  # (experts, epochs), not finite where there is no number
