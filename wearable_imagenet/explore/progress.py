@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from ..evaluate import texture_source, train_on
+from ..evaluate import Protocol, texture_source, train_on
 from .crop import canvas_names
 from .student import draw_rows
 from ..figure import Picture, own_style, place_axes
@@ -32,7 +32,7 @@ def quick_accuracy(
     "Share of test images that one network recognises after a short training on the textures"
     s, test, device = t.settings, slice(None, None, max(1, len(data.test) // 1000)), find_device(t.settings.device)
     net, source = settings_network(s, t), texture_source(t.canvases, t.y, s.crop_size, s.repeat, s.augment)
-    theta = train_on(net, source, t.student_lr, epochs, s.seed, 0, device, on_epoch)
+    theta = train_on(net, source, Protocol(t.student_lr, epochs, s.seed, device), on_epoch=on_epoch)
     x, y = data.normalise(data.test.x[test]), torch.from_numpy(np.array(data.test.y[test]))
     return accuracy(net, theta, x.to(device), y.to(device))
 
