@@ -36,6 +36,7 @@ from wearable_imagenet.augment import augment
 from wearable_imagenet.cli import Listener
 from wearable_imagenet.core import generator, save_tensors, write_json
 from wearable_imagenet.experts import (
+    ExpertTraining,
     TrajectoryBuffer,
     epoch_file,
     latest_file,

@@ -26,7 +26,7 @@ def draw_accuracy(
     fig = Picture(figsize=(6, 2.2), dpi=100, layout="constrained")
     ax = fig.subplots()
     names = ARM_NAMES | {"real": "one real image a class"}
-    for k, (arm, r) in enumerate(result.items()):
+    for k, r in enumerate(result.values()):
         ax.barh(k, 100 * r["mean"], color=f"C{k}", alpha=0.5)
         ax.plot([100 * v for v in r["values"]], [k] * len(r["values"]), "o", ms=4, color=f"C{k}")
         said, box = f"{100 * r['mean']:.1f} ± {100 * r['std']:.1f}", dict(facecolor="white", edgecolor="none", pad=1)

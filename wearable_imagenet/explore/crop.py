@@ -79,7 +79,7 @@ def draw_crop(
 
 # %% ../../nbs/explore/2_crop.ipynb #f2d14e14
 class CropExplorer(Explorer):
-    "Move the window of line 12 over a canvas, and augment what it shows (line 13)"
+    "Move the window of line 12 over a canvas, and augment it (line 13). `result` has what `look_through` returned"
 
     def __init__(
         self,

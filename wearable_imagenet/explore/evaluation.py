@@ -59,7 +59,7 @@ def draw_mistakes(
 
 # %% ../../nbs/explore/7_evaluation.ipynb #16621f67
 class EvaluationExplorer(Explorer):
-    "How many patches a network needs, and what it takes for what (Appendix B)"
+    "Patches that a network needs, and its mistakes (Appendix B). `result` has figures, confusion and mistakes"
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class EvaluationExplorer(Explorer):
     def caption(self, result: SimpleNamespace) -> str:
         return say_evaluation(result.patches, result.arm, result.figures, result.mistakes)
 
-# %% ../../nbs/explore/7_evaluation.ipynb #6eb1d91f
+# %% ../../nbs/explore/7_evaluation.ipynb #c7f9c7bc
 def say_evaluation(
     patches: int,  # of each class
     arm: str,  # a name in `ARMS`

@@ -33,11 +33,11 @@ def encode(
 def as_html(
     fig: Figure,  # the picture
     caption: str,  # what stands below it
-    live: str = "polite",  # whether screen readers read a new caption aloud: polite or off
-    kind: str = "png",  # of file, as in `encode`
+    moving: bool = False,  # of something that goes on: a JPEG file, and screen readers do not read each caption aloud
 ) -> str:
     "A figure as an HTML image with its caption"
     text, (width, height) = html.escape(caption, quote=True), fig.canvas.get_width_height()
+    kind, live = ("jpeg", "off") if moving else ("png", "polite")
     return (
         f'<figure style="margin:0"><img style="max-width:100%; height:auto" width="{width}" height="{height}" '
         f'alt="{text}" src="data:image/{kind};base64,{encode(fig, kind)}">'
@@ -53,7 +53,7 @@ def one_line(
         return f'<p role="alert" style="color:#b00020; margin:0">{html.escape(str(said) or type(said).__name__)}</p>'
     return f'<p role="status" style="margin:0">{html.escape(said)}</p>'
 
-# %% ../../nbs/explore/1_explorer.ipynb #faaf0331
+# %% ../../nbs/explore/1_explorer.ipynb #afe11679
 class Worker:
     "One thread at most, which works while there is something to do"
 
@@ -123,8 +123,6 @@ class Tool(Worker, widgets.VBox):
 class Pictured(Tool):
     "A tool whose picture depends on its controls alone. A subclass has `compute`, `draw` and `caption`"
 
-    kept = 100  # pictures remembered
-
     @property
     def values(self) -> dict:  # of all controls at one moment, by name
         with self.lock:
@@ -152,8 +150,8 @@ class Pictured(Tool):
                     shown = as_html(self.draw(result), self.caption(result))
             except Exception as e:
                 shown = one_line(e)
-            if len(self.shown) >= self.kept:
-                self.shown.pop(next(iter(self.shown)), None)
+            if len(self.shown) >= 100:
+                self.shown.clear()
             self.shown[key] = shown
         return self.shown[key]
 

@@ -30,7 +30,7 @@ from ..textures import Textures
 
 # %% ../../nbs/explore/6_studio.ipynb #fced2978
 class Distillation:
-    "A run that is distilled step by step, and the accuracy of its textures on the way"
+    "A run that is distilled step by step"
 
     losses = property(lambda self: self.seen[0])  # of every step that is done
     settings = property(lambda self: self.distiller.settings)
@@ -40,8 +40,6 @@ class Distillation:
         run: Run | Path,  # with its experts
         settings: DistillSettings | None,  # how to distil; None: as the folder's run.json says
         data: Dataset,  # the real images
-        every: int = 20,  # distillation steps between measurements of the accuracy
-        epochs: int = 200,  # epochs of the network that is trained for one
     ):
         run = Run(clean_path(os.fspath(run)))
         if not settings and not run.settings_file.is_file():
@@ -49,7 +47,7 @@ class Distillation:
         s = settings or run.settings
         check_experts(run.experts, s.max_start_epoch, s.expert_epochs)  # before anything is written
         self.run, self.distiller, self.data = open_run(run, s, data), open_distiller(s, data, run), data
-        self.every, self.epochs, self.accuracies, self.saved = every, epochs, {}, len(self.distiller.losses)
+        self.saved = len(self.distiller.losses)  # steps in the checkpoint
         self.remember()
 
     def textures(self) -> Textures:
@@ -86,14 +84,7 @@ def studio_sliders(
 class StudioControls(Distillation, Tool):
     "Buttons, sliders and a line of words above the progress of a distillation"
 
-    def __init__(self, *run, **how):
-        Distillation.__init__(self, *run, **how)
-        self.todo, self.stopping, self.over, self.resting, self.error = 0, False, False, True, None
-        self.first = self.saved  # steps when the thread began
-        self.began = self.next_picture = time.monotonic()  # then, and when another picture is due
-        self.buttons = [widgets.Button(description=text) for text in ("Start", "Step once", "Stop")]
-        self.status, experts = widgets.HTML(), self.distiller.buffer
-        Tool.__init__(self, widgets.HBox(self.buttons), self.status, **studio_sliders(self.settings, experts.epochs))
+    todo, stopping, over, resting, error = 0, False, False, True, None
 
     @property
     def changes(self) -> dict:  # settings for which the sliders ask, and which are not yet so
@@ -142,7 +133,7 @@ class StudioView(StudioControls):
         if not at_once and start < self.next_picture:
             return
         try:
-            shown = as_html(self.figure(), self.describe(), "off", "jpeg")
+            shown = as_html(self.figure(), self.describe(), moving=True)
         except Exception as e:
             shown = one_line(e)
         with self.lock:
@@ -243,10 +234,16 @@ class DistillStudio(StudioTurns):
         accuracy_every: int = 20,  # distillation steps between measurements of the accuracy
         accuracy_epochs: int = 200,  # epochs of the network that is trained for one
     ):
-        super().__init__(run, settings, data, accuracy_every, accuracy_epochs)
-        for button, act in zip(self.buttons, (self.toggle, self.step, self.stop)):
+        Distillation.__init__(self, run, settings, data)
+        self.every, self.epochs, self.accuracies = accuracy_every, accuracy_epochs, {}
+        self.first, self.began, self.next_picture = self.saved, time.monotonic(), 0.0
+        self.buttons = [widgets.Button(description=name) for name in ("Start", "Step once", "Stop")]
+        self.status, sliders = widgets.HTML(), studio_sliders(self.settings, self.distiller.buffer.epochs)
+        Tool.__init__(self, widgets.HBox(self.buttons), self.status, **sliders)
+        toggle = lambda: self.pause() if self.todo > 1 else self.start()
+        for button, act in zip(self.buttons, (toggle, self.step, self.stop)):
             button.on_click(lambda _, act=act: act())
-        for control in self.controls.values():
+        for control in sliders.values():
             control.observe(lambda _: self.over or self.want(), "value")
         self.show()
 
@@ -258,14 +255,9 @@ class DistillStudio(StudioTurns):
     def pause(self):
         self.want(todo=0)
 
-    def step(
-        self,
-        n: int = 1,  # how many
-    ):
+    def step(self, n: int = 1):
+        "`n` steps"
         self.want(todo=n)
 
     def stop(self):
         self.want(todo=0, stopping=True)
-
-    def toggle(self):
-        return self.pause() if self.todo > 1 else self.start()
