@@ -20,10 +20,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from conftest import ROOT, SMALL, assert_same, command, run_command, sets
-from wearable_imagenet.cli import find_settings, main
+from wearable_imagenet.cli import main
 from wearable_imagenet.cloth.proof import print_proof
 from wearable_imagenet.cloth.sheet import Order
 from wearable_imagenet.cloth.wear import draw_wardrobe
+from wearable_imagenet.commands import find_settings
 from wearable_imagenet.core import UserError, generator
 from wearable_imagenet.experts import TrajectoryBuffer
 from wearable_imagenet.explore.crop import CropExplorer
@@ -38,9 +39,10 @@ from wearable_imagenet.images.cache import load_data
 from wearable_imagenet.images.known import class_names
 from wearable_imagenet.network import accuracy, init_theta, network
 from wearable_imagenet.pictures import draw_method, draw_tilings
+from wearable_imagenet.repeat import REPEATS
 from wearable_imagenet.seams import draw_worst_line
 from wearable_imagenet.settings import make_settings
-from wearable_imagenet.student import matching_loss, sample_steps, unroll
+from wearable_imagenet.student import Student, matching_loss, sample_steps, unroll
 from wearable_imagenet.textures import Textures
 
 TINY = dict(
@@ -145,9 +147,13 @@ def test_no_64_bit_floats_on_the_device():
     )
     with NoDoubles():
         assert accuracy(net, theta, x, y) != accuracy(net, theta, x, y)  # no values: not a number
-        canvases, steps = torch.zeros(2, 3, 8, 8, device="meta", requires_grad=True), sample_steps(2, 2, (8, 8), 8, rng)
+        canvases, steps = (
+            torch.zeros(2, 3, 8, 8, device="meta", requires_grad=True),
+            sample_steps(2, 2, (8, 8), 8, rng, REPEATS["grid"]),
+        )
         for method in ("store", "rebuild"):
-            end = unroll(net, theta, canvases, y[:2], torch.tensor(0.1, device="meta"), steps, 8, method=method)
+            lr = torch.tensor(0.1, device="meta")
+            end = unroll(Student(net, canvases, y[:2], lr, steps, 8, REPEATS["grid"]), theta, method)
             torch.autograd.grad(matching_loss(end, theta, theta + 1), canvases)
     with pytest.raises(AssertionError), NoDoubles():
         x.double()

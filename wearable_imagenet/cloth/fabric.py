@@ -51,8 +51,8 @@ def print_tile(
     tile, clipped = print_colors(t, index, order.tone)
     tile = replace(tile, repeat=order.repeat or tile.repeat)
     cloth = plan_cloth(tile, order)
-    colors = with_inks(resize_tile(tile, cloth.tile), order.inks)
-    made = colors.with_image((colors.image * 255).round().byte())
+    made = with_inks(resize_tile(tile, cloth.tile), order.inks)
+    made = made.with_image((made.image * 255).round_().byte())
     pixel = max(1, min(now / before for now, before in zip(cloth.tile, tile.size)))
     return Printed(made, cloth, clipped, measure_seams(made.with_image(made.image / 255), pixel))
 

@@ -42,4 +42,4 @@ def resize_tile(
     pad = 1 + int(np.ceil(3 * max(1, H / h, W / w)))  # Lanczos reaches three pixels, of the coarser of the two
     around, box = tile.window(-pad, -pad, H + 2 * pad, W + 2 * pad).float(), (pad, pad, pad + W, pad + H)
     planes = [np.array(Image.fromarray(c.numpy()).resize((w, h), resample, box=box)) for c in around]
-    return tile.with_image(torch.from_numpy(np.stack(planes)).clamp(0, 1))
+    return tile.with_image(torch.from_numpy(np.stack(planes)).clamp_(0, 1))
