@@ -83,7 +83,7 @@ def test_presets_hold_the_values_of_the_paper(preset):
     assert (s.crop_size, tuple(s.canvas_size), s.width, s.depth) == (128, (256, 256), 128, 5)
     assert (s.student_steps, s.expert_epochs, s.max_start_epoch) == (20, 2, 10)
     assert (s.pixel_lr, s.student_lr, s.momentum, s.distill_steps) == (1000, 0.01, 0.5, 5000)
-    assert (s.parametrisation, s.repeat, s.canvases_per_class) == ("pixels", "grid", 1)
+    assert (s.parametrisation, str(s.repeat), s.canvases_per_class) == ("pixels", "grid", 1)
     assert (s.experts, s.train_epochs, s.expert_lr, s.expert_batch) == (100, 50, 0.01, 256)
     assert (s.eval_networks, s.eval_epochs) == (5, 1000)
     assert set(s.augment.split("_")) == {"color", "crop", "cutout", "flip", "scale", "rotate"}

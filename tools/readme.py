@@ -26,8 +26,9 @@ def readme() -> str:
     notebook = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
     notebook.cells = [cell for cell in notebook.cells if "#| hide" not in cell.source]
     exporter = MarkdownExporter(config=Config(TemplateExporter=dict(exclude_output=True)))
+    notebook.metadata["language_info"] = {"name": "python"}
     text, _ = exporter.from_notebook_node(notebook)
-    return LINK.sub(from_root, text.strip()) + "\n"
+    return LINK.sub(from_root, text.strip()).replace('"pictures/', '"nbs/pictures/') + "\n"
 
 
 if __name__ == "__main__":
