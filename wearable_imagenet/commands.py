@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['read_settings', 'find_settings', 'say_data', 'command_stage', 'run_demo', 'command_tile', 'tile_inches',
-           'sheet_inches', 'wanted_canvases', 'print_files', 'command_print', 'command_gallery']
+           'sheet_inches', 'print_files', 'command_print', 'command_gallery']
 
 # %% ../nbs/25_commands.ipynb #594bbf44
 import re
@@ -157,7 +157,7 @@ def sheet_inches(
     return tuple(float(v) / (2.54 if found[3] == "cm" else 1) for v in found.groups()[:2])
 
 # %% ../nbs/25_commands.ipynb #447f04a6
-def wanted_canvases(
+def _wanted_canvases(
     t: Textures,  # the textures
     name: str,  # a class, or all
 ) -> list[int]:
@@ -174,7 +174,7 @@ def print_files(
 ) -> dict[int, Path]:  # canvas -> the file to write
     "What is to be printed where"
     kind = "proof" if a.proof else "sheet" if a.sheet else ""
-    files = {i: print_file(t, i, a.out or a.run / "prints", kind, a.format) for i in wanted_canvases(t, a.name)}
+    files = {i: print_file(t, i, a.out or a.run / "prints", kind, a.format) for i in _wanted_canvases(t, a.name)}
     if (there := [p for p in files.values() if p.exists()]) and not a.force:
         raise UserError(f"{there[0]} exists: use --force to overwrite it, or another --out")
     return files

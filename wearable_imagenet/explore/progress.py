@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = ['quick_accuracy', 'draw_progress', 'say_progress']
 
-# %% ../../nbs/explore/5_progress.ipynb #142d7283
+# %% ../../nbs/explore/5_progress.ipynb #6a37fffd
+from dataclasses import replace
+
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -31,7 +33,8 @@ def quick_accuracy(
 ) -> float:  # 0 … 1
     "Share of test images that one network recognises after a short training on the textures"
     s, test, device = t.settings, slice(None, None, max(1, len(data.test) // 1000)), find_device(t.settings.device)
-    net, source = settings_network(s, t), texture_source(t.canvases, t.y, s.crop_size, s.repeat, s.augment)
+    net = settings_network(replace(s, compile="off"), t)  # compiling takes longer than the training
+    source = texture_source(t.canvases, t.y, s.crop_size, s.repeat, s.augment)
     theta = train_on(net, source, Protocol(t.student_lr, epochs, s.seed, device), on_epoch=on_epoch)
     x, y = data.normalise(data.test.x[test]), torch.from_numpy(np.array(data.test.y[test]))
     return accuracy(net, theta, x.to(device), y.to(device))
@@ -63,7 +66,7 @@ def draw_progress(
     draw_rows(below, images, canvas_names(t), f"the canvases, 2×2 tiles each{left_out}", 5)
     return fig
 
-# %% ../../nbs/explore/5_progress.ipynb #3cb0d192
+# %% ../../nbs/explore/5_progress.ipynb #3a6c962e
 def say_progress(
     losses: list[float],  # matching loss of every distillation step
     s: DistillSettings,  # the settings of the next one
