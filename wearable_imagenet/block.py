@@ -56,11 +56,13 @@ class Conv(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, w):
+        "`x`: (B, C, H, W); `w`: (D, C, 3, 3)"
         ctx.save_for_backward(x, w)
         return F.conv2d(x, w, padding=1)
 
     @staticmethod
     def backward(ctx, g):
+        "`g`: (B, D, H, W), the gradient of what comes out"
         x, w = ctx.saved_tensors
         return _asked(ctx, lambda: _ConvInput.apply(g, w, x.detach()), lambda: _ConvWeight.apply(g, x, w.detach()))
 
@@ -132,6 +134,7 @@ class NormReluPool(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, z, g, h, eps=1e-5):
+        "`z`: (B, C, H, W); `g` and `h`: (C,), γ and β; `eps` is added to the variance"
         (B, C, H, W), affine = z.shape, torch.stack([g, h])
         a, moments = _room((B, C, H // 2, W // 2), z), z.new_empty(B, 2, C)
         _over_images(forward_kernel, [z, a, moments], affine, eps)
@@ -140,6 +143,7 @@ class NormReluPool(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, ga):
+        "`ga`: (B, C, H/2, W/2), the gradient of what comes out"
         return *_NormReluPoolBackward.apply(ga, *ctx.saved_tensors), None
 
 
