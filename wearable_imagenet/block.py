@@ -197,7 +197,7 @@ def say_compiling(
     kernel: Callable,  # from `kernels`
 ) -> str:  # empty once it has been called
     "Words for a progress bar before the first call of a kernel"
-    return "" if kernel.signatures else "compiling the kernels, some seconds, once on this machine"
+    return "" if getattr(kernel, "signatures", None) else "compiling the kernels, some seconds, once on this machine"
 
 
 class Block(nn.Sequential):
@@ -216,7 +216,8 @@ class Block(nn.Sequential):
     ) -> torch.Tensor:  # (B, width, H // 2, W // 2)
         if not by_kernels(x):
             return super().forward(x)
-        conv, norm = self[0], self[1]
+        conv, norm, *_ = self
         shift = torch.add(norm.bias, conv.bias, alpha=0)  # so that the convolution's bias has a gradient: zeros
-        x, w = (t.contiguous(memory_format=torch.channels_last) for t in (x, conv.weight))
+        x = x.contiguous(memory_format=torch.channels_last)
+        w = conv.weight.contiguous(memory_format=torch.channels_last)  # type: ignore[operator]
         return NormReluPool.apply(Conv.apply(x, w), norm.weight, shift)

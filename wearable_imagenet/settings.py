@@ -164,7 +164,7 @@ _PAPER |= dict(student_lr_lr=0.01, distill_steps=5000, checkpoint_every=50, eval
 _LESSON = dict(crop_size=16, width=12, depth=2, canvas_size=32, levels=3, experts=2, train_epochs=8, keep_epochs=8)
 _LESSON |= dict(student_lr=0.02, pixel_lr=30, distill_steps=60, eval_networks=4, eval_epochs=200)
 
-PRESETS = {
+PRESETS: dict[str, dict] = {
     "materials": {},
     "cloth": _CLOTH | dict(distill_steps=250, train_epochs=8, eval_networks=3, eval_epochs=500),
     "tiny": _TINY
@@ -217,7 +217,7 @@ def settings_text(
     s: DistillSettings,  # any
 ) -> dict:  # name -> number or text, fit for JSON
     "Settings as `make_settings` reads them"
-    typed = {tuple: lambda size: say_size(size).replace("×", "x"), Repeat: str}
+    typed: dict = {tuple: lambda size: say_size(size).replace("×", "x"), Repeat: str}
     return {name: typed.get(type(value), lambda v: v)(value) for name, value in vars(s).items()}
 
 # %% ../nbs/14_settings.ipynb #84dcbe4e

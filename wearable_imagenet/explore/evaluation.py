@@ -83,7 +83,7 @@ class EvaluationExplorer(Explorer):
 
     def draw(self, result: SimpleNamespace) -> Figure:
         fig, names = Picture(figsize=(9.5, 4.6), dpi=90, layout="constrained"), self.data.classes
-        left, right = fig.subfigures(1, 2, width_ratios=(1, 1.05))
+        left, right = fig.subfigures(1, 2, width_ratios=(1, 1.05))  # type: ignore[misc]
         top, bottom = right.subfigures(2, 1, height_ratios=(2.2, 1))
         draw_confusion(result.confusion, names, left.subplots())
         ax = top.subplots()

@@ -108,7 +108,7 @@ class FolderExplorer(Explorer):
             crop_size=dropdown(sizes, "crop size"),
         )
         self.children = [self.children[0], widgets.HBox([self.again, self.bar]), self.view]
-        self.again.on_click(lambda _: self.shown.clear() or self.begin())
+        self.again.on_click(lambda _: (self.shown.clear(), self.begin()))  # type: ignore[func-returns-value]
 
     def settings(self) -> DistillSettings:
         return folder_settings(**self.values)

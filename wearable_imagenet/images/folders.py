@@ -142,7 +142,7 @@ def split_by_folder(
     test = next((role for role in ("test", "val") if roles and all({"train", role} <= found for found in roles)), None)
     for folder, items in zip(folders, by_class, strict=True) if test else []:
         for item in items:
-            parts = map(_split_role, item.image.relative_to(folder).parts[:-1])
+            parts = map(_split_role, Path(item.image).relative_to(folder).parts[:-1])
             role = next(filter(None, parts), "")
             if role == test:
                 item.split = "test"

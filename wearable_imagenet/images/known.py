@@ -37,7 +37,7 @@ def materials_source(
     return Source("materials", root, [n.replace("_", " ") for n in names], items)
 
 # %% ../../nbs/images/4_known.ipynb #fa258541
-SUBSETS = dict(
+_SUBSETS = dict(
     imagesquawk="""n01806143 peacock, n02007558 flamingo, n01818515 macaw, n02051845 pelican, n02056570 king penguin,
         n01614925 bald eagle, n01843383 toucan, n01518878 ostrich, n01860187 black swan, n01819313 cockatoo""",
     imagefruit="""n07753275 pineapple, n07753592 banana, n07745940 strawberry, n07747607 orange, n07749582 lemon,
@@ -54,7 +54,9 @@ SUBSETS = dict(
     imageyellow="""n02206856 bee, n12057211 yellow lady's slipper, n07753592 banana, n07749582 lemon, n12144580 corn,
         n04146614 school bus, n03530642 honeycomb, n02129165 lion, n01773157 garden spider, n01531178 goldfinch""",
 )
-SUBSETS = {name: [tuple(entry.split(" ", 1)) for entry in re.split(r",\s+", text)] for name, text in SUBSETS.items()}
+SUBSETS: dict[str, list] = {
+    name: [tuple(entry.split(" ", 1)) for entry in re.split(r",\s+", text)] for name, text in _SUBSETS.items()
+}
 
 # %% ../../nbs/images/4_known.ipynb #38c65e24
 def class_names(
@@ -227,7 +229,7 @@ def cifar10_source(
     return Source("cifar10", root, _CIFAR, items, files=found)
 
 # %% ../../nbs/images/4_known.ipynb #7f00379e
-SOURCES = {
+SOURCES: dict = {
     "materials": materials_source,
     "folder": folder_source,
     "tiny-imagenet": tiny_imagenet_source,

@@ -169,7 +169,8 @@ def _raw_mode(
     image: Image.Image,  # not loaded
 ) -> str:  # such as 'RGB;16B'
     "How the pixels lie in the file, in Pillow's words."
-    args = image.tile[0][3] if image.tile else ""
+    tile = getattr(image, "tile", None)
+    args = tile[0][3] if tile else ""
     return str(args[0] if isinstance(args, tuple) else args)
 
 # %% ../../nbs/images/1_photo.ipynb #cfd9c211

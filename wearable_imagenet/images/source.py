@@ -84,8 +84,8 @@ def why_not(
     try:
         with open(path, "rb") as f:
             head = f.read(12)
-    except OSError as e:
-        return f"may not be read: {e.strerror}"
+    except OSError as closed:
+        return f"may not be read: {closed.strerror}"
     heic = head[4:8] == b"ftyp" and head[8:] in b"heic heix hevc heim heis mif1 msf1".split()
     if heic and "HEIF" not in FORMATS:
         return "HEIC is read where pillow-heif is installed: pip install pillow-heif"

@@ -114,7 +114,7 @@ def decode_split(
             else:
                 kept.append(item)
                 file.write(np.ascontiguousarray(result))
-        memory = b"" if path else file.getvalue()
+        memory = file.getvalue() if isinstance(file, io.BytesIO) else b""
     shape = (len(kept), source.channels, size, size)
     x = open_images(path, shape) if path and kept else np.frombuffer(memory, np.uint8).reshape(shape)
     y, group = (np.array([getattr(i, name) for i in kept], np.int64) for name in ("label", "group"))
