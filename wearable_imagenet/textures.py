@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from .core import UserError, load_about, load_tensors, package_version, save_tensors
+from .images.dataset import denormalise
 from .settings import DistillSettings, make_settings, settings_text
 from .tile import Tile
 
@@ -49,7 +50,7 @@ class Textures:
 
     @property
     def colors(self) -> torch.Tensor:  # (n, C, H, W), some values outside 0 … 1
-        return self.canvases * self.std.view(-1, 1, 1) + self.mean.view(-1, 1, 1)
+        return denormalise(self.canvases, self.mean, self.std, clip=False)
 
     def save(
         self,

@@ -49,10 +49,12 @@ def denormalise(
     x: torch.Tensor,  # float (…, C, H, W), normalized
     mean: torch.Tensor,  # (C,)
     std: torch.Tensor,  # (C,)
-) -> torch.Tensor:  # float (…, C, H, W) in [0, 1]
-    "From what networks see to colors: `x·std + mean`, clipped to [0, 1]."
+    clip: bool = True,  # to [0, 1]; a print with another tone needs what lies outside
+) -> torch.Tensor:  # float (…, C, H, W)
+    "From what networks see to colors: `x·std + mean`."
     mean, std = (v.to(x.device, x.dtype)[:, None, None] for v in (mean, std))
-    return (x * std + mean).clamp(0, 1)
+    colors = x * std + mean
+    return colors.clamp(0, 1) if clip else colors
 
 # %% ../../nbs/images/7_dataset.ipynb #0b81f5e5
 def fingerprint(
