@@ -15,7 +15,7 @@ import numpy as np
 from .augment import ALL_FAMILIES, FAMILIES
 from .canvas import PARAMETRISATIONS, level_sizes
 from .core import UserError, parse_size, say_size
-from .experts import STORAGE, ExpertTraining
+from .experts import EXPERT_CROPS, STORAGE, ExpertTraining
 from .images.dataset import Dataset
 from .machine import PRECISIONS, find_device
 from .network import NETWORKS, Network, network
@@ -66,10 +66,12 @@ class DistillSettings(CanvasSettings):
     train_epochs: int = 20  # T, epochs of an expert
     expert_lr: float = 0.02  # step size of an expert's SGD
     expert_batch: int = 32  # images a mini-batch
+    expert_crop: str = "none"  # what experts see of an image: none, all of it in its place; circular, shifted around
     augment: str = ALL_FAMILIES  # families of 𝒜, or none
     # distillation (Algorithm 1)
     student_steps: int = 20  # N, steps of the student
     expert_epochs: int = 2  # M, epochs of the expert that the student matches
+    min_start_epoch: int = 0  # earliest start epoch
     max_start_epoch: int = 3  # T⁺, latest start epoch
     student_batch: int = 0  # canvases a student step; 0 takes all
     trajectories: int = 1  # draws of expert and start epoch whose gradients a distillation step averages
@@ -87,8 +89,8 @@ class DistillSettings(CanvasSettings):
 
 # %% ../nbs/14_settings.ipynb #e513a38c
 _CHOICES = dict(parametrisation=PARAMETRISATIONS, eval_network=NETWORKS, compile=("auto", "on", "off"), method=METHODS)
-_CHOICES |= dict(expert_precision=PRECISIONS, expert_storage=STORAGE)
-_MAY_BE_ZERO = {"keep_epochs", "max_start_epoch", "student_batch", "hold_out", "shade_range"}
+_CHOICES |= dict(expert_precision=PRECISIONS, expert_storage=STORAGE, expert_crop=EXPERT_CROPS)
+_MAY_BE_ZERO = {"keep_epochs", "min_start_epoch", "max_start_epoch", "student_batch", "hold_out", "shade_range"}
 _MAY_BE_ZERO |= {"student_lr_lr", "momentum", "seed"}
 
 
@@ -104,7 +106,11 @@ def _check_value(name, value):
 
 
 def _check_epochs(s):
-    "Refuse experts that are too short, or kept too short"
+    "Refuse start epochs in the wrong order, and experts that are too short, or kept too short"
+    if s.min_start_epoch > s.max_start_epoch:
+        raise UserError(
+            f"min_start_epoch {s.min_start_epoch} is after max_start_epoch {s.max_start_epoch}: use that or less"
+        )
     needed = s.max_start_epoch + s.expert_epochs
     both = f"max_start_epoch {s.max_start_epoch} + expert_epochs {s.expert_epochs}"
     if needed > s.train_epochs:
@@ -236,5 +242,7 @@ def expert_training(
 ) -> ExpertTraining:
     "How the settings ask for experts to be trained"
     keep = s.keep_epochs or s.max_start_epoch + s.expert_epochs
-    how = dict(families=s.augment, seed=s.seed, precision=s.expert_precision, storage=s.expert_storage)
+    how = dict(
+        families=s.augment, crop=s.expert_crop, seed=s.seed, precision=s.expert_precision, storage=s.expert_storage
+    )
     return ExpertTraining(s.train_epochs, keep, s.expert_lr, s.expert_batch, device=find_device(s.device), **how)

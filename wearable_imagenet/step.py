@@ -109,7 +109,7 @@ def distillation_loss(
 ) -> torch.Tensor:  # scalar, differentiable in all of `d.trained`
     "The matching loss of one distillation step (Algorithm 1, lines 4–16)"
     s, rng = d.settings, step_generator(d.settings, step, draw)
-    expert, t = sample_start(len(d.buffer), s.max_start_epoch, rng)
+    expert, t = sample_start(len(d.buffer), s.max_start_epoch, rng, s.min_start_epoch)
     size, batch = s.canvas_size, s.student_batch
     steps = d.sampler(s.student_steps, len(d.y), size, s.crop_size, rng, s.repeat, batch, s.augment)
     canvases = d.canvases()
@@ -128,7 +128,7 @@ def say_not_finite(
     "Why, and what helps"
     s, n = d.settings, len(d.losses)
     for draw in range(s.trajectories):
-        expert, t = sample_start(len(d.buffer), s.max_start_epoch, step_generator(s, n, draw))
+        expert, t = sample_start(len(d.buffer), s.max_start_epoch, step_generator(s, n, draw), s.min_start_epoch)
         if (d.buffer[expert, t] - d.buffer[expert, t + s.expert_epochs]).square().sum() <= 1e-30:
             return (
                 f"expert {expert} did not move between epochs {t} and {t + s.expert_epochs}, so there is nothing to "
