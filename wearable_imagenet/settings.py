@@ -76,10 +76,13 @@ class DistillSettings(CanvasSettings):
     student_batch: int = 0  # canvases a student step; 0 takes all
     trajectories: int = 1  # draws of expert and start epoch whose gradients a distillation step averages
     distill_steps: int = 200  # distillation steps
+    optimiser: str = "sgd"  # of canvases and α: sgd with momentum, or adam, whose steps do not grow with the gradient
     pixel_lr: float = 50.0  # step size for the canvases' parameters
+    decay: str = "none"  # of that step size over distill_steps: none, or cosine, to 0
     student_lr: float = 0.01  # α₀, the student's first step size
     student_lr_lr: float = 0.01  # step size for log α
-    momentum: float = 0.5  # momentum of both
+    momentum: float = 0.5  # momentum of both; of adam β₁
+    ema: float = 0.0  # what a running mean of the canvases keeps of itself at each step; it is the result. 0: no mean
     checkpoint_every: int = 10  # distillation steps between checkpoints (and frames of the timelapse)
     # evaluation (Appendix B)
     eval_network: str = "convnet"  # network that is trained on the textures
@@ -90,8 +93,9 @@ class DistillSettings(CanvasSettings):
 # %% ../nbs/14_settings.ipynb #e513a38c
 _CHOICES = dict(parametrisation=PARAMETRISATIONS, eval_network=NETWORKS, compile=("auto", "on", "off"), method=METHODS)
 _CHOICES |= dict(expert_precision=PRECISIONS, expert_storage=STORAGE, expert_crop=EXPERT_CROPS)
+_CHOICES |= dict(optimiser=("sgd", "adam"), decay=("none", "cosine"))
 _MAY_BE_ZERO = {"keep_epochs", "min_start_epoch", "max_start_epoch", "student_batch", "hold_out", "shade_range"}
-_MAY_BE_ZERO |= {"student_lr_lr", "momentum", "seed"}
+_MAY_BE_ZERO |= {"student_lr_lr", "momentum", "ema", "seed"}
 
 
 def _check_value(name, value):
@@ -148,7 +152,7 @@ def check_settings(
         most = s.crop_size.bit_length() - 1
         raise UserError(f"depth {s.depth} halves a crop_size of {s.crop_size} away: use a depth of {most} or less")
     _check_canvas(s)
-    for name in ("hold_out", "momentum"):
+    for name in ("hold_out", "momentum", "ema"):
         if getattr(s, name) >= 1:
             raise UserError(f"{name} {getattr(s, name)} must be below 1")
     if s.shade_range > 1:
