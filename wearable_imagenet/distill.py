@@ -19,6 +19,7 @@ from .block import by_kernels, say_compiling
 from .core import UserError, load_about, load_tensors, read_json, save_tensors, write_json
 from .experts import check_experts
 from .images.dataset import Dataset
+from .images.quilt import start_canvases
 from .kernels import twice_kernel
 from .machine import with_gradients
 from .run import Run, begin_canvases, check_steps, read_begin
@@ -77,6 +78,9 @@ def open_distiller(
     d.textures().save(run.noise_file)
     if settings.begin:
         d.begin_with(begin_canvases(read_begin(settings, data), settings, data))
+    elif settings.start != "noise":
+        size, per_class = settings.canvas_size, settings.canvases_per_class
+        d.begin_with(start_canvases(settings.start, data, size, settings.seed, settings.repeat, per_class))
     d.textures().save(run.frame_file(0))
     return d
 

@@ -17,6 +17,7 @@ from .canvas import PARAMETRISATIONS, level_sizes
 from .core import UserError, parse_size, say_size
 from .experts import EXPERT_CROPS, STORAGE, ExpertTraining
 from .images.dataset import Dataset
+from .images.quilt import STARTS, check_start
 from .machine import PRECISIONS, find_device
 from .network import NETWORKS, Network, network
 from .repeat import REPEATS, Repeat, check_repeat, parse_repeat
@@ -47,7 +48,8 @@ class CanvasSettings(MachineSettings):
     detail: float = 1.0  # how much each level of the pyramid counts against the next coarser one
     shade_range: float = 0.0  # share of the range of shades that the pyramid keeps to, up to 1; 0: no limit
     repeat: Repeat = REPEATS["grid"]  # how canvases repeat
-    begin: str = ""  # a run, or a textures file, whose canvases this run begins with, upsampled; empty: noise
+    start: str = "noise"  # what canvases begin as: noise, or a mosaic or a quilt of training images
+    begin: str = ""  # a run, or a textures file, whose canvases this run begins with, upsampled; empty: see start
 
 # %% ../nbs/14_settings.ipynb #5675ac40
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class DistillSettings(CanvasSettings):
 # %% ../nbs/14_settings.ipynb #e513a38c
 _CHOICES = dict(parametrisation=PARAMETRISATIONS, eval_network=NETWORKS, compile=("auto", "on", "off"), method=METHODS)
 _CHOICES |= dict(expert_precision=PRECISIONS, expert_storage=STORAGE, expert_crop=EXPERT_CROPS)
-_CHOICES |= dict(optimiser=("sgd", "adam"), decay=("none", "cosine"))
+_CHOICES |= dict(start=("noise", *STARTS), optimiser=("sgd", "adam"), decay=("none", "cosine"))
 _MAY_BE_ZERO = {"keep_epochs", "min_start_epoch", "max_start_epoch", "student_batch", "hold_out", "shade_range"}
 _MAY_BE_ZERO |= {"student_lr_lr", "momentum", "ema", "seed"}
 
@@ -152,6 +154,7 @@ def check_settings(
         most = s.crop_size.bit_length() - 1
         raise UserError(f"depth {s.depth} halves a crop_size of {s.crop_size} away: use a depth of {most} or less")
     _check_canvas(s)
+    check_start(s.start, s.repeat)
     for name in ("hold_out", "momentum", "ema"):
         if getattr(s, name) >= 1:
             raise UserError(f"{name} {getattr(s, name)} must be below 1")
