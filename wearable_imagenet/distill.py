@@ -19,6 +19,7 @@ from .block import by_kernels, say_compiling
 from .core import UserError, load_about, load_tensors, read_json, save_tensors, write_json
 from .experts import check_experts
 from .images.dataset import Dataset
+from .images.quilt import start_canvases
 from .kernels import twice_kernel
 from .machine import with_gradients
 from .run import Run, begin_canvases, check_steps, read_begin
@@ -28,13 +29,17 @@ from .student import say_method
 from .textures import Textures
 
 # %% ../nbs/18_distill.ipynb #cce2f62d
+def _kept(d):
+    "Tensors that change, by name; an empty list where the optimiser or the running mean is not used"
+    return dict(trained=d.trained, velocity=d.velocities, square=d.squares, average=d.averages)
+
+
 def save_checkpoint(
     d: Distiller,  # what to save
     path: Path,  # the file
 ):
     "Write the state of a distiller"
-    tensors = {f"trained_{i}": p for i, p in enumerate(d.trained)}
-    tensors |= {f"velocity_{i}": v for i, v in enumerate(d.velocities)}
+    tensors = {f"{name}_{i}": v for name, values in _kept(d).items() for i, v in enumerate(values)}
     tensors["losses"] = torch.tensor(d.losses, dtype=torch.float64, device="cpu")
     about = dict(distill_steps=len(d.losses), stored=d.stored, compile_from=d.compile_from)
     save_tensors(path, tensors, about)
@@ -53,9 +58,9 @@ def load_checkpoint(
     if d.settings.compile == "auto":
         d.compile_from = about.get("compile_from", d.compile_from)
     with torch.no_grad():
-        for i, (p, v) in enumerate(zip(d.trained, d.velocities)):
-            p.copy_(state[f"trained_{i}"])
-            v.copy_(state[f"velocity_{i}"])
+        for name, values in _kept(d).items():
+            for i, v in enumerate(values):
+                v.copy_(state[f"{name}_{i}"])
 
 # %% ../nbs/18_distill.ipynb #9da6d7d1
 def open_distiller(
@@ -72,10 +77,10 @@ def open_distiller(
         return d
     d.textures().save(run.noise_file)
     if settings.begin:
-        begun = d.parametrisation.parameters(begin_canvases(read_begin(settings, data), settings, data))
-        with torch.no_grad():
-            for p, value in zip(d.parameters, begun):
-                p.copy_(value)
+        d.begin_with(begin_canvases(read_begin(settings, data), settings, data))
+    elif settings.start != "noise":
+        size, per_class = settings.canvas_size, settings.canvases_per_class
+        d.begin_with(start_canvases(settings.start, data, size, settings.seed, settings.repeat, per_class))
     d.textures().save(run.frame_file(0))
     return d
 

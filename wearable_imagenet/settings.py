@@ -15,8 +15,9 @@ import numpy as np
 from .augment import ALL_FAMILIES, FAMILIES
 from .canvas import PARAMETRISATIONS, level_sizes
 from .core import UserError, parse_size, say_size
-from .experts import STORAGE, ExpertTraining
+from .experts import EXPERT_CROPS, STORAGE, ExpertTraining
 from .images.dataset import Dataset
+from .images.quilt import STARTS, check_start
 from .machine import PRECISIONS, find_device
 from .network import NETWORKS, Network, network
 from .repeat import REPEATS, Repeat, check_repeat, parse_repeat
@@ -47,7 +48,8 @@ class CanvasSettings(MachineSettings):
     detail: float = 1.0  # how much each level of the pyramid counts against the next coarser one
     shade_range: float = 0.0  # share of the range of shades that the pyramid keeps to, up to 1; 0: no limit
     repeat: Repeat = REPEATS["grid"]  # how canvases repeat
-    begin: str = ""  # a run, or a textures file, whose canvases this run begins with, upsampled; empty: noise
+    start: str = "noise"  # what canvases begin as: noise, or a mosaic or a quilt of training images
+    begin: str = ""  # a run, or a textures file, whose canvases this run begins with, upsampled; empty: see start
 
 # %% ../nbs/14_settings.ipynb #5675ac40
 @dataclass(frozen=True)
@@ -66,18 +68,23 @@ class DistillSettings(CanvasSettings):
     train_epochs: int = 20  # T, epochs of an expert
     expert_lr: float = 0.02  # step size of an expert's SGD
     expert_batch: int = 32  # images a mini-batch
+    expert_crop: str = "none"  # what experts see of an image: none, all of it in its place; circular, shifted around
     augment: str = ALL_FAMILIES  # families of 𝒜, or none
     # distillation (Algorithm 1)
     student_steps: int = 20  # N, steps of the student
     expert_epochs: int = 2  # M, epochs of the expert that the student matches
+    min_start_epoch: int = 0  # earliest start epoch
     max_start_epoch: int = 3  # T⁺, latest start epoch
     student_batch: int = 0  # canvases a student step; 0 takes all
     trajectories: int = 1  # draws of expert and start epoch whose gradients a distillation step averages
     distill_steps: int = 200  # distillation steps
+    optimiser: str = "sgd"  # of canvases and α: sgd with momentum, or adam, whose steps do not grow with the gradient
     pixel_lr: float = 50.0  # step size for the canvases' parameters
+    decay: str = "none"  # of that step size over distill_steps: none, or cosine, to 0
     student_lr: float = 0.01  # α₀, the student's first step size
     student_lr_lr: float = 0.01  # step size for log α
-    momentum: float = 0.5  # momentum of both
+    momentum: float = 0.5  # momentum of both; of adam β₁
+    ema: float = 0.0  # what a running mean of the canvases keeps of itself at each step; it is the result. 0: no mean
     checkpoint_every: int = 10  # distillation steps between checkpoints (and frames of the timelapse)
     # evaluation (Appendix B)
     eval_network: str = "convnet"  # network that is trained on the textures
@@ -87,9 +94,10 @@ class DistillSettings(CanvasSettings):
 
 # %% ../nbs/14_settings.ipynb #e513a38c
 _CHOICES = dict(parametrisation=PARAMETRISATIONS, eval_network=NETWORKS, compile=("auto", "on", "off"), method=METHODS)
-_CHOICES |= dict(expert_precision=PRECISIONS, expert_storage=STORAGE)
-_MAY_BE_ZERO = {"keep_epochs", "max_start_epoch", "student_batch", "hold_out", "shade_range"}
-_MAY_BE_ZERO |= {"student_lr_lr", "momentum", "seed"}
+_CHOICES |= dict(expert_precision=PRECISIONS, expert_storage=STORAGE, expert_crop=EXPERT_CROPS)
+_CHOICES |= dict(start=("noise", *STARTS), optimiser=("sgd", "adam"), decay=("none", "cosine"))
+_MAY_BE_ZERO = {"keep_epochs", "min_start_epoch", "max_start_epoch", "student_batch", "hold_out", "shade_range"}
+_MAY_BE_ZERO |= {"student_lr_lr", "momentum", "ema", "seed"}
 
 
 def _check_value(name, value):
@@ -104,7 +112,11 @@ def _check_value(name, value):
 
 
 def _check_epochs(s):
-    "Refuse experts that are too short, or kept too short"
+    "Refuse start epochs in the wrong order, and experts that are too short, or kept too short"
+    if s.min_start_epoch > s.max_start_epoch:
+        raise UserError(
+            f"min_start_epoch {s.min_start_epoch} is after max_start_epoch {s.max_start_epoch}: use that or less"
+        )
     needed = s.max_start_epoch + s.expert_epochs
     both = f"max_start_epoch {s.max_start_epoch} + expert_epochs {s.expert_epochs}"
     if needed > s.train_epochs:
@@ -142,7 +154,8 @@ def check_settings(
         most = s.crop_size.bit_length() - 1
         raise UserError(f"depth {s.depth} halves a crop_size of {s.crop_size} away: use a depth of {most} or less")
     _check_canvas(s)
-    for name in ("hold_out", "momentum"):
+    check_start(s.start, s.repeat)
+    for name in ("hold_out", "momentum", "ema"):
         if getattr(s, name) >= 1:
             raise UserError(f"{name} {getattr(s, name)} must be below 1")
     if s.shade_range > 1:
@@ -236,5 +249,7 @@ def expert_training(
 ) -> ExpertTraining:
     "How the settings ask for experts to be trained"
     keep = s.keep_epochs or s.max_start_epoch + s.expert_epochs
-    how = dict(families=s.augment, seed=s.seed, precision=s.expert_precision, storage=s.expert_storage)
+    how = dict(
+        families=s.augment, crop=s.expert_crop, seed=s.seed, precision=s.expert_precision, storage=s.expert_storage
+    )
     return ExpertTraining(s.train_epochs, keep, s.expert_lr, s.expert_batch, device=find_device(s.device), **how)

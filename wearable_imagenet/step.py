@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['NEVER', 'TIMED', 'step_rates', 'Distiller', 'choose_compile', 'step_generator', 'distillation_loss', 'say_not_finite',
-           'distillation_gradient', 'distillation_step']
+           'decayed_rates', 'distillation_gradient', 'distillation_step']
 
 # %% ../nbs/17_step.ipynb #2f5ec3e7
+import math
+
 import numpy as np
 import torch
 
@@ -58,6 +60,8 @@ class Distiller:
         self.log_lr = torch.tensor(s.student_lr, dtype=torch.float64, device="cpu").log().requires_grad_()  # line 2
         self.rates = step_rates(s, self.parameters)
         self.velocities = [torch.zeros_like(p) for p in self.trained]
+        self.squares = [torch.zeros_like(p) for p in self.trained] if s.optimiser == "adam" else []
+        self.averages = [p.detach().clone() for p in self.parameters] if s.ema else []
 
     @property
     def student_net(self) -> Network:  # of the next step
@@ -71,9 +75,20 @@ class Distiller:
     def canvases(self) -> torch.Tensor:  # (n, C, H, W), differentiable in `parameters`
         return self.parametrisation.canvases(self.parameters)
 
+    @torch.no_grad()
+    def begin_with(
+        self,
+        canvases: torch.Tensor,  # (n, C, H, W), normalised colors
+    ):
+        "Begin with canvases other than noise"
+        for begun in (self.parameters, self.averages):
+            for p, value in zip(begun, self.parametrisation.parameters(canvases)):
+                p.copy_(value)
+
     def textures(self) -> Textures:
-        "The result so far"
-        canvases, data = self.canvases().detach().cpu(), self.data
+        "The result so far: the canvases, or with `ema` those of the running mean"
+        canvases = self.parametrisation.canvases(self.averages or self.parameters).detach().cpu()
+        data = self.data
         alpha = self.log_lr.exp().item()
         return Textures(canvases, self.y.cpu(), alpha, data.mean, data.std, data.classes, self.settings)
 
@@ -109,7 +124,7 @@ def distillation_loss(
 ) -> torch.Tensor:  # scalar, differentiable in all of `d.trained`
     "The matching loss of one distillation step (Algorithm 1, lines 4–16)"
     s, rng = d.settings, step_generator(d.settings, step, draw)
-    expert, t = sample_start(len(d.buffer), s.max_start_epoch, rng)
+    expert, t = sample_start(len(d.buffer), s.max_start_epoch, rng, s.min_start_epoch)
     size, batch = s.canvas_size, s.student_batch
     steps = d.sampler(s.student_steps, len(d.y), size, s.crop_size, rng, s.repeat, batch, s.augment)
     canvases = d.canvases()
@@ -128,7 +143,7 @@ def say_not_finite(
     "Why, and what helps"
     s, n = d.settings, len(d.losses)
     for draw in range(s.trajectories):
-        expert, t = sample_start(len(d.buffer), s.max_start_epoch, step_generator(s, n, draw))
+        expert, t = sample_start(len(d.buffer), s.max_start_epoch, step_generator(s, n, draw), s.min_start_epoch)
         if (d.buffer[expert, t] - d.buffer[expert, t + s.expert_epochs]).square().sum() <= 1e-30:
             return (
                 f"expert {expert} did not move between epochs {t} and {t + s.expert_epochs}, so there is nothing to "
@@ -136,6 +151,37 @@ def say_not_finite(
             )
     lower = f"use a pixel_lr below {s.pixel_lr:g} or a student_lr below {s.student_lr:g}"
     return f"the matching loss became {loss:g} in distillation step {n}: {lower}"
+
+# %% ../nbs/17_step.ipynb #bad32c75
+_BETA2, _SMALL = 0.99, 1e-12  # Adam's β₂ and ε
+
+
+def decayed_rates(
+    d: Distiller,  # the state
+) -> list[float]:  # the step size of each tensor of `d.trained` in the next step
+    "Step sizes after the setting `decay`; that of log α stays"
+    done = min(1.0, len(d.losses) / d.settings.distill_steps)
+    factor = 1.0 if d.settings.decay == "none" else (1 + math.cos(math.pi * done)) / 2
+    return [rate * factor for rate in d.rates[:-1]] + d.rates[-1:]
+
+
+def _sgd_moves(d, grads):
+    "SGD with momentum: what to subtract, new velocities, new squares"
+    velocities = [(d.settings.momentum * v).add_(g) for v, g in zip(d.velocities, grads)]
+    return [rate * v for rate, v in zip(decayed_rates(d), velocities)], velocities, d.squares
+
+
+def _adam_moves(d, grads):
+    "Adam: what to subtract, new velocities, new squares"
+    beta, n = d.settings.momentum, len(d.losses) + 1
+    velocities = [v.lerp(g, 1 - beta) for v, g in zip(d.velocities, grads)]
+    squares = [q.lerp(g * g, 1 - _BETA2) for q, g in zip(d.squares, grads)]
+    roots = [(q / (1 - _BETA2**n)).sqrt() + _SMALL for q in squares]
+    moves = [rate / (1 - beta**n) * v / root for rate, v, root in zip(decayed_rates(d), velocities, roots)]
+    return moves, velocities, squares
+
+
+_MOVES = {"sgd": _sgd_moves, "adam": _adam_moves}
 
 # %% ../nbs/17_step.ipynb #23d99ea9
 @with_gradients()
@@ -163,14 +209,17 @@ def distillation_step(
         loss, grads = distillation_gradient(d, len(d.losses))
     if not all(torch.isfinite(g).all() for g in grads):
         raise UserError(say_not_finite(d, loss))
-    alpha = (d.log_lr - d.rates[-1] * (s.momentum * d.velocities[-1] + grads[-1])).exp().item()
+    moves, velocities, squares = _MOVES[s.optimiser](d, grads)
+    alpha = (d.log_lr - moves[-1]).exp().item()
     if not 1e-6 < alpha / s.student_lr < 1e6:
         lower = f"use a student_lr below {s.student_lr:g} or a student_lr_lr below {s.student_lr_lr:g}"
         became = f"would become {alpha:g} in distillation step {len(d.losses)}, and began at {s.student_lr:g}"
         raise UserError(f"the student's step size {became}: {lower}")
     with torch.no_grad():
-        for p, v, g, rate in zip(d.trained, d.velocities, grads, d.rates):
-            v.mul_(s.momentum).add_(g)
-            p.sub_(rate * v)
+        for p, move in zip(d.trained, moves):
+            p.sub_(move)
+        for a, p in zip(d.averages, d.parameters):
+            a.lerp_(p, 1 - s.ema)
+    d.velocities, d.squares = velocities, squares
     d.losses.append(loss)
     return loss

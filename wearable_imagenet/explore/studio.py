@@ -75,7 +75,7 @@ def studio_sliders(
     "Sliders over what may change on the way"
     magnitude = round(math.log10(s.pixel_lr))
     return dict(
-        max_start_epoch=slider(s.max_start_epoch, 0, epochs - s.expert_epochs, "latest start epoch T⁺"),
+        max_start_epoch=slider(s.max_start_epoch, s.min_start_epoch, epochs - s.expert_epochs, "latest start epoch T⁺"),
         student_steps=slider(s.student_steps, 1, max(60, s.student_steps), "student steps N"),
         pixel_lr=log_slider(s.pixel_lr, magnitude - 2, magnitude + 2, "pixel lr", ".3g"),
     )
