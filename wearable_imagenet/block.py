@@ -51,48 +51,60 @@ def _asked(ctx, *gradients):
 _SHAPE = None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1  # no bias; stride, padding, dilation 1; not transposed; 1 group
 
 
+def _narrow(dtype, *tensors):
+    return [t.to(dtype, memory_format=torch.channels_last) for t in tensors]
+
+
 class Conv(torch.autograd.Function):
-    "`(x, w) → w * x`, 3×3 with padding 1"
+    "`(x, w) → w * x`, 3×3 with padding 1, multiplied in `dtype`"
 
     @staticmethod
-    def forward(ctx, x, w):
+    def forward(ctx, x, w, dtype):
         "`x`: (B, C, H, W); `w`: (D, C, 3, 3)"
         ctx.save_for_backward(x, w)
-        return F.conv2d(x, w, padding=1)
+        ctx.dtype = dtype
+        return F.conv2d(*_narrow(dtype, x, w), padding=1).to(x.dtype)
 
     @staticmethod
     def backward(ctx, g):
         "`g`: (B, D, H, W), the gradient of what comes out"
-        x, w = ctx.saved_tensors
-        return _asked(ctx, lambda: _ConvInput.apply(g, w, x.detach()), lambda: _ConvWeight.apply(g, x, w.detach()))
+        (x, w), dtype = ctx.saved_tensors, ctx.dtype
+        by_x, by_w = lambda: _ConvInput.apply(g, w, x.shape, dtype), lambda: _ConvWeight.apply(g, x, w.shape, dtype)
+        return *_asked(ctx, by_x, by_w), None
 
 
 class _ConvInput(torch.autograd.Function):
     "`(g, w) → ∂⟨g, w * x⟩/∂x`; of `x` only the shape matters"
 
     @staticmethod
-    def forward(ctx, g, w, x):
+    def forward(ctx, g, w, shape, dtype):
         ctx.save_for_backward(g, w)
-        return torch.ops.aten.convolution_backward(g, x, w, *_SHAPE, [True, False, False])[0]
+        ctx.dtype = dtype
+        x, (thin_g, thin_w) = g.new_empty(shape, dtype=dtype), _narrow(dtype, g, w)
+        return torch.ops.aten.convolution_backward(thin_g, x, thin_w, *_SHAPE, [True, False, False])[0].to(g.dtype)
 
     @staticmethod
     def backward(ctx, v):
-        g, w = ctx.saved_tensors
-        return *_asked(ctx, lambda: Conv.apply(v, w), lambda: _ConvWeight.apply(g, v, w.detach())), None
+        (g, w), dtype = ctx.saved_tensors, ctx.dtype
+        by_g, by_w = lambda: Conv.apply(v, w, dtype), lambda: _ConvWeight.apply(g, v, w.shape, dtype)
+        return *_asked(ctx, by_g, by_w), None, None
 
 
 class _ConvWeight(torch.autograd.Function):
     "`(g, x) → ∂⟨g, w * x⟩/∂w`; of `w` only the shape matters"
 
     @staticmethod
-    def forward(ctx, g, x, w):
+    def forward(ctx, g, x, shape, dtype):
         ctx.save_for_backward(g, x)
-        return torch.ops.aten.convolution_backward(g, x, w, *_SHAPE, [False, True, False])[1]
+        ctx.dtype = dtype
+        w, (thin_g, thin_x) = g.new_empty(shape, dtype=dtype), _narrow(dtype, g, x)
+        return torch.ops.aten.convolution_backward(thin_g, thin_x, w, *_SHAPE, [False, True, False])[1].to(g.dtype)
 
     @staticmethod
     def backward(ctx, v):
-        (g, x), v = ctx.saved_tensors, v.contiguous(memory_format=torch.channels_last)
-        return *_asked(ctx, lambda: Conv.apply(x, v), lambda: _ConvInput.apply(g, v, x.detach())), None
+        (g, x), dtype = ctx.saved_tensors, ctx.dtype
+        by_g, by_x = lambda: Conv.apply(x, v, dtype), lambda: _ConvInput.apply(g, v, x.shape, dtype)
+        return *_asked(ctx, by_g, by_x), None, None
 
 # %% ../nbs/06_block.ipynb #d07415c9
 def _array(t):
@@ -187,7 +199,6 @@ def by_kernels(
         x.device.type == "cpu"
         and x.dtype in (torch.float32, torch.float64)
         and BY_KERNELS
-        and not torch.is_autocast_enabled("cpu")
         and not torch._C._functorch.is_functorch_wrapped_tensor(x)
         and _get_current_dispatch_mode() is None
     )
@@ -220,4 +231,5 @@ class Block(nn.Sequential):
         shift = torch.add(norm.bias, conv.bias, alpha=0)  # so that the convolution's bias has a gradient: zeros
         x = x.contiguous(memory_format=torch.channels_last)
         w = conv.weight.contiguous(memory_format=torch.channels_last)  # type: ignore[operator]
-        return NormReluPool.apply(Conv.apply(x, w), norm.weight, shift)
+        narrow = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+        return NormReluPool.apply(Conv.apply(x, w, narrow), norm.weight, shift)
