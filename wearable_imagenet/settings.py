@@ -47,7 +47,7 @@ class CanvasSettings(MachineSettings):
     start_std: float = 0.35  # standard deviation of the pyramid's first canvases
     detail: float = 1.0  # how much each level of the pyramid counts against the next coarser one
     shade_range: float = 0.0  # share of the range of shades that the pyramid keeps to, up to 1; 0: no limit
-    repeat: Repeat = REPEATS["grid"]  # how canvases repeat
+    repeat: Repeat = REPEATS["grid"]  # how canvases repeat; none: ordinary images, as large as the crop
     start: str = "noise"  # what canvases begin as: noise, or a mosaic or a quilt of training images
     begin: str = ""  # a run, or a textures file, whose canvases this run begins with, upsampled; empty: see start
 
@@ -210,6 +210,14 @@ def _parse(name, value, default):
         raise UserError(f"{name} {value!r} is not a {type(default).__name__}") from None
 
 
+def _ordinary(s, given):
+    "Where canvases do not repeat, those settings of ordinary images that were not given"
+    if s.repeat != REPEATS["none"]:
+        return s
+    images = dict(canvas_size=(s.crop_size,) * 2) | ({"start": "mosaic"} if s.start == "quilt" else {})
+    return dataclasses.replace(s, **{name: value for name, value in images.items() if name not in given})
+
+
 def make_settings(
     preset: str = "materials",  # a name in `PRESETS`
     /,
@@ -223,7 +231,7 @@ def make_settings(
     if unknown := [k for k in changes if k not in defaults]:
         raise UserError(f"setting {unknown[0]!r} is not known: use one of {', '.join(defaults)}")
     parsed = {k: _parse(k, v, defaults[k]) for k, v in (PRESETS[preset] | changes).items()}
-    return check_settings(DistillSettings(**parsed))
+    return check_settings(_ordinary(DistillSettings(**parsed), changes))
 
 # %% ../nbs/14_settings.ipynb #d0491f75
 def settings_text(
