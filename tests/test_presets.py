@@ -110,7 +110,7 @@ def test_imagesquawk_from_end_to_end(ilsvrc, tmp_path, capsys):
     assert {k: about["settings"][k] for k in SQUAWK_SMALL} == SQUAWK_SMALL
     assert [about["settings"][k] for k in ("crop_size", "canvas_size", "depth")] == [128, "256x256", 5]
 
-    result, noise = load_file(run / "textures.safetensors"), load_file(run / "noise.safetensors")
+    result, noise = load_file(run / "textures.safetensors"), load_file(run / "frames/step_000000.safetensors")
     assert result["canvases"].shape == (10, 3, 256, 256) and result["y"].tolist() == list(range(10))
     assert np.isfinite(result["canvases"]).all() and (result["canvases"] != noise["canvases"]).any((1, 2, 3)).all()
     assert noise["canvases"].mean() == pytest.approx(0, abs=0.01) and noise["canvases"].std() == pytest.approx(
@@ -121,7 +121,7 @@ def test_imagesquawk_from_end_to_end(ilsvrc, tmp_path, capsys):
     assert load_file(run / "experts/expert_001/epoch_002.safetensors")["theta"].shape == (parameters,)
 
     report = json.loads((run / "report.json").read_text())
-    for arm in ("textures", "noise", "real"):
+    for arm in ("textures", "mosaic", "real", "noise"):
         values = report[f"accuracy_{arm}"]["values"]
         assert len(values) == 2 and all(
             v * 20 == pytest.approx(round(v * 20)) for v in values

@@ -75,7 +75,6 @@ def open_distiller(
     if run.checkpoint_file.exists():
         load_checkpoint(d, run.checkpoint_file)
         return d
-    d.textures().save(run.noise_file)
     if settings.begin:
         d.begin_with(begin_canvases(read_begin(settings, data), settings, data))
     elif settings.start != "noise":

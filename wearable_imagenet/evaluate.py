@@ -4,11 +4,14 @@
 
 # %% auto #0
 __all__ = ['ARMS', 'ARM_NAMES', 'POOLS', 'texture_source', 'image_source', 'texture_pool', 'pool_source', 'real_pool', 'Protocol',
-           'train_on', 'summarise', 'arm_source', 'count_confusion', 'result_file', 'check_pool', 'evaluate_network',
-           'evaluate', 'evaluate_pools']
+           'train_on', 'summarise', 'arm_canvases', 'arm_source', 'count_confusion', 'asked', 'digest', 'result_file',
+           'check_pool', 'evaluate_network', 'evaluate', 'evaluate_pools']
 
 # %% ../nbs/19_evaluate.ipynb #e393dcd7
+import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -18,13 +21,14 @@ import torch
 from tqdm.auto import tqdm
 
 from .augment import ALL_FAMILIES, augment, sample_augmentation
+from .canvas import make_parametrisation
 from .core import UserError, generator, read_json, write_json
 from .images.dataset import Dataset, sample_images
+from .images.quilt import start_canvases
 from .machine import find_device, use_precision, with_gradients
 from .network import Network, gradient, init_theta, predict
 from .repeat import Repeat
-from .run import Run
-from .settings import DistillSettings, settings_network
+from .settings import DistillSettings, settings_network, settings_text
 from .student import patches, sample_steps
 from .textures import Textures
 
@@ -135,26 +139,47 @@ def summarise(
     return dict(mean=float(np.mean(values)), std=std, values=list(values))
 
 # %% ../nbs/19_evaluate.ipynb #a34ca957
-ARMS = ("textures", "noise", "real")
-ARM_NAMES = {"textures": "textures", "noise": "untrained noise", "real": "real images"}
+ARMS = ("textures", "mosaic", "real", "noise")
+ARM_NAMES = {
+    "textures": "textures",
+    "mosaic": "mosaic of real images",
+    "real": "real images",
+    "noise": "untrained noise",
+}
+
+
+def arm_canvases(
+    arm: str,  # textures, mosaic or noise
+    t: Textures,  # the textures, and how they were made
+    data: Dataset,  # the real images
+    index: int,  # number of the network
+) -> torch.Tensor:  # (n, C, H, W), normalized colors
+    "The canvases that network number `index` of an arm is trained on"
+    s, size = t.settings, tuple(t.canvases.shape[2:])
+    if arm == "mosaic":
+        return start_canvases(arm, data, size, s.seed * 1000 + index, s.repeat, s.canvases_per_class)
+    if arm == "noise":
+        made = make_parametrisation(s, data, len(t))
+        return made.canvases(made.init(generator(s.seed, "canvases")))
+    return t.canvases
 
 
 def arm_source(
     arm: str,  # a name in `ARMS`
-    run: Run,  # with its textures
+    t: Textures,  # the textures, and how they were made
     data: Dataset,  # the real images
-    s: DistillSettings,  # settings
     index: int,  # number of the network
     pool: int = 0,  # patches of every canvas, or images in its place; 0: new patches every epoch, and one image
 ) -> Callable:  # rng -> (x, y)
     "What network number `index` of an arm is trained on"
+    s = t.settings
     if arm == "real":
         x, y = real_pool(data, max(1, pool), s.canvases_per_class, s.seed * 1000 + index)
         return pool_source(x, y, s.augment) if pool else image_source(x[0], y, s.augment)
-    t = Textures.load({"textures": run.textures_file, "noise": run.noise_file}[arm])
+    canvases = arm_canvases(arm, t, data, index)
     if not pool:
-        return texture_source(t.canvases, t.y, s.crop_size, s.repeat, s.augment)
-    patches = texture_pool(t.canvases, s.crop_size, pool, generator(s.seed, "pool", index), s.repeat)
+        return texture_source(canvases, t.y, s.crop_size, s.repeat, s.augment)
+    patches = texture_pool(canvases, s.crop_size, pool, generator(s.seed, "pool", index), s.repeat)
     return pool_source(patches, t.y, s.augment)
 
 # %% ../nbs/19_evaluate.ipynb #8073aa0c
@@ -167,16 +192,43 @@ def count_confusion(
     return torch.bincount(y * classes + predicted, minlength=classes**2).view(classes, classes)
 
 # %% ../nbs/19_evaluate.ipynb #2e74343e
+_ASKED = ("eval_network", "eval_networks", "eval_epochs", "device")
+_SHAPED = ("crop_size", "width", "depth", "augment", "repeat", "seed", "canvases_per_class")
+_SHAPED += ("parametrisation", "levels", "start_std", "detail", "shade_range")
+
+
+def asked(
+    t: Textures,  # the textures
+    s: DistillSettings,  # eval_network, eval_networks, eval_epochs and device
+) -> Textures:  # the same canvases
+    "Textures that are to be evaluated so"
+    return replace(t, settings=replace(t.settings, **{name: getattr(s, name) for name in _ASKED}))
+
+
+def digest(
+    t: Textures,  # the textures
+    data: Dataset,  # the real images
+) -> str:  # eight hexadecimal digits
+    "What stands for all that an accuracy depends on and that a result's name does not say"
+    text = settings_text(t.settings)
+    about = [text[name] for name in _SHAPED] + [t.student_lr, t.classes, data.fingerprint]
+    tensors = [t.canvases, t.y, data.mean, data.std]
+    parts = [json.dumps(about).encode(), *(v.cpu().contiguous().numpy().tobytes() for v in tensors)]
+    return hashlib.sha256(b"".join(parts)).hexdigest()[:8]
+
+
 def result_file(
-    run: Run,  # where it lies
-    s: DistillSettings,  # settings
+    folder: Path,  # where results are kept
+    t: Textures,  # the textures
+    key: str,  # their `digest`
     arm: str,  # a name in `ARMS`
     index: int,  # number of the network
     pool: int = 0,  # as for `evaluate`
 ) -> Path:
     "Where the result of one network lies"
-    protocol = f"{s.eval_network}_{s.eval_epochs}epochs_{s.distill_steps}steps" + (f"_{pool}patches" if pool else "")
-    return run.evaluation_folder / f"{arm}_{protocol}_{index:03d}.json"
+    s = t.settings
+    protocol = f"{s.eval_network}_{s.eval_epochs}epochs" + (f"_{pool}patches" if pool else "")
+    return Path(folder) / f"{arm}_{protocol}_{key}_{index:03d}.json"
 
 
 def check_pool(
@@ -215,24 +267,18 @@ def evaluate_network(
 # %% ../nbs/19_evaluate.ipynb #63e82864
 @with_gradients()
 def evaluate(
-    run: Run,  # with its textures
-    s: DistillSettings,  # settings
+    t: Textures,  # the textures; their settings say how many networks, of what kind, for how long
     data: Dataset,  # the real images
+    folder: Path,  # where the results of single networks are kept
     arms: tuple = ARMS,  # which comparisons
     progress=partial(tqdm, disable=True),  # a tqdm-like bar
     pool: int = 0,  # patches of every canvas, and as many real images; 0: new patches every epoch, and one real image
-) -> dict[str, dict]:  # arm -> mean, std, values
-    "Accuracy of networks trained on textures, on noise, and on one real image a class (Appendix B)"
-    run = Run(run)
+) -> dict[str, dict]:  # arm -> mean, std, values, and confusion, K lists of K numbers of images over all networks
+    "Accuracy of networks trained on textures, on mosaics, on one real image a class, and on noise (Appendix B)"
+    s, key = t.settings, digest(t, data)
     check_pool(pool, arms, s, data)
-    t = run.textures
-    if (steps := t.settings.distill_steps) != s.distill_steps:
-        raise UserError(
-            f"the textures of {run.folder} are of {steps} distillation steps, not {s.distill_steps}: "
-            f"distil first, or set distill_steps {steps}"
-        )
-    files = {(arm, i): result_file(run, s, arm, i, pool) for arm in arms for i in range(s.eval_networks)}
-    missing = [key for key, file in files.items() if not file.exists()]
+    files = {(arm, i): result_file(folder, t, key, arm, i, pool) for arm in arms for i in range(s.eval_networks)}
+    missing = [at for at, file in files.items() if not file.exists()]
     bar = progress(total=len(missing) * s.eval_epochs, desc="evaluate", unit="epoch")
     with bar, use_precision("float32", find_device(s.device)):
         for arm, i in missing:
@@ -241,25 +287,30 @@ def evaluate(
                 bar.set_postfix_str(f"{arm} {i + 1}/{s.eval_networks}, loss={loss:.3f}", refresh=False)
                 bar.update()
 
-            source = arm_source(arm, run, data, s, i, pool)
+            source = arm_source(arm, t, data, i, pool)
             write_json(files[arm, i], evaluate_network(s, data, source, t.student_lr, i, show))
-    accuracies = {key: read_json(file)["accuracy"] for key, file in files.items()}
-    return {arm: summarise([accuracies[arm, i] for i in range(s.eval_networks)]) for arm in arms}
+    results = {at: read_json(file) for at, file in files.items()}
+    each = {arm: [results[arm, i] for i in range(s.eval_networks)] for arm in arms}
+    return {
+        arm: summarise([r["accuracy"] for r in some])
+        | dict(confusion=np.sum([r["confusion"] for r in some], axis=0).tolist())
+        for arm, some in each.items()
+    }
 
 # %% ../nbs/19_evaluate.ipynb #a35ec17d
 POOLS = (1, 2, 5, 10, 20, 50)
 
 
 def evaluate_pools(
-    run: Run,  # with its textures
-    s: DistillSettings,  # settings
+    t: Textures,  # the textures, as for `evaluate`
     data: Dataset,  # the real images
+    folder: Path,  # where the results of single networks are kept
     pools: tuple = POOLS,  # numbers of patches
     arms: tuple = ARMS,  # which comparisons
     progress=partial(tqdm, disable=True),  # a tqdm-like bar
-) -> dict[str, dict[int, dict]]:  # arm -> number of patches -> mean, std, values
+) -> dict[str, dict[int, dict]]:  # arm -> number of patches -> as from `evaluate`
     "Accuracy against the number of patches"
     for pool in pools:
-        check_pool(pool, arms, s, data)  # before the first is trained
-    results = {pool: evaluate(run, s, data, arms, progress, pool) for pool in pools}
+        check_pool(pool, arms, t.settings, data)  # before the first is trained
+    results = {pool: evaluate(t, data, folder, arms, progress, pool) for pool in pools}
     return {arm: {pool: results[pool][arm] for pool in pools} for arm in arms}

@@ -32,7 +32,6 @@ class Run:
         self.experts_folder = self.folder / "experts"
         self.checkpoint_file = self.folder / "checkpoint.safetensors"
         self.frames_folder = self.folder / "frames"
-        self.noise_file = self.folder / "noise.safetensors"
         self.textures_file = self.folder / "textures.safetensors"
         self.evaluation_folder = self.folder / "evaluation"
         self.report_file = self.folder / "report.json"

@@ -9,9 +9,9 @@ __all__ = ['find_data', 'run_experts', 'run_distill', 'make_report', 'run_evalua
 import time
 from contextlib import contextmanager
 
-from .core import read_json, write_json
+from .core import UserError, read_json, write_json
 from .distill import distill
-from .evaluate import evaluate, summarise
+from .evaluate import asked, evaluate, summarise
 from .experts import train_experts
 from .figure import save_figure
 from .images.cache import load_data
@@ -74,7 +74,7 @@ def run_distill(
 # %% ../nbs/24_stages.ipynb #7dc77b03
 def make_report(
     run: Run,  # that was evaluated
-    result: dict,  # arm -> mean, std and values, from `evaluate`
+    result: dict,  # arm -> mean, std, values and confusion, from `evaluate`
 ) -> dict:
     "The figures of a run"
     t, losses = run.textures, run.losses
@@ -83,8 +83,9 @@ def make_report(
     return dict(
         matching_loss_first=first,
         matching_loss_last=last,
-        **{f"accuracy_{arm}": figures for arm, figures in result.items()},
+        **{f"accuracy_{arm}": {k: r[k] for k in ("mean", "std", "values")} for arm, r in result.items()},
         accuracy_experts=summarise(run.experts.figures()[:, -1].double().tolist()),
+        confusion={arm: r["confusion"] for arm, r in result.items()},
         student_lr=t.student_lr,
         seam_ratio={tile.name: max(seam_ratio(tile)) for tile in t},
         seams=seams,
@@ -100,9 +101,15 @@ def run_evaluate(
     data: Dataset,  # the real images
     progress,  # a tqdm-like bar
 ):
-    "Train networks on the textures, on noise and on real images, and report"
+    "Train networks on the textures and on what they are compared with, and report"
+    t = run.textures
+    if (steps := t.settings.distill_steps) != s.distill_steps:
+        raise UserError(
+            f"the textures of {run.folder} are of {steps} distillation steps, not {s.distill_steps}: "
+            f"distil first, or set distill_steps {steps}"
+        )
     with _timed(run, "evaluate"):
-        result = evaluate(run, s, data, progress=progress)
+        result = evaluate(asked(t, s), data, run.evaluation_folder, progress=progress)
     report = make_report(run, result)
     picture = draw_accuracy(result, report["accuracy_experts"]["mean"], 1 / len(data.classes))
     save_figure(picture, run.folder / "accuracy.png")
