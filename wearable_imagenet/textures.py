@@ -72,6 +72,7 @@ class Textures:
             raise UserError(f"{path} is not there: distil first (wearable-imagenet distill)")
         about, t = load_about(path), load_tensors(path)
         what = {name: t[name] for name in ("canvases", "y", "mean", "std")}
+        what["canvases"] = what["canvases"].float()  # files for sending may have 16 bits
         settings = make_settings(**about["settings"])
         return cls(**what, student_lr=t["student_lr"].item(), classes=about["classes"], settings=settings)
 
