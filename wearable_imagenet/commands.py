@@ -66,9 +66,11 @@ def find_settings(
 ) -> DistillSettings:
     "The settings that a command asks for, checked"
     known, own = {}, Run(run).settings_file
-    for path in ([own] if preset is None and own.exists() else []) + ([file] if file else []):
+    files = ([own] if preset is None and own.exists() else []) + ([file] if file else [])
+    for path in files:
         known |= read_settings(path)
-    return make_settings(preset or "materials", **known | _changes(data, changes))
+    whole = any(path.name == own.name for path in files)  # a run's own file leaves nothing open
+    return make_settings(preset or ("plain" if whole else "materials"), **known | _changes(data, changes))
 
 # %% ../nbs/25_commands.ipynb #620e9e00
 def say_data(

@@ -167,27 +167,36 @@ def check_settings(
     return s
 
 # %% ../nbs/14_settings.ipynb #45fcec0c
-_TINY = dict(data="tiny-imagenet:.", expert_batch=64, expert_epochs=1, distill_steps=300)
-_CLOTH = dict(canvas_size=128, repeat="half-drop", levels=6, shade_range=0.7, start_std=0.2, pixel_lr=40)
+_FOUND = dict(start="quilt", shade_range=1, expert_crop="circular", expert_lr=0.1, expert_batch=64)
+_FOUND |= dict(train_epochs=44, min_start_epoch=2, max_start_epoch=40, expert_epochs=4, student_steps=40)
+_FOUND |= dict(optimiser="adam", pixel_lr=0.01, momentum=0.9, decay="cosine", ema=0.95, student_lr_lr=0)
+
+_TINY = _FOUND | dict(data="tiny-imagenet:.", expert_batch=256, experts=4, train_epochs=30)
+_TINY |= dict(min_start_epoch=1, max_start_epoch=20, expert_epochs=2, distill_steps=200)
+_SIDE_64 = dict(crop_size=64, canvas_size=128, depth=4, levels=5)
+_SIDE_128 = dict(crop_size=128, canvas_size=256, depth=5, levels=6, eval_networks=5)
+
 _PAPER = dict(crop_size=128, canvas_size=256, parametrisation="pixels", width=128, depth=5)
 _PAPER |= dict(experts=100, train_epochs=50, expert_batch=256, expert_lr=0.01)
 _PAPER |= dict(student_steps=20, expert_epochs=2, max_start_epoch=10, pixel_lr=1000, student_lr=0.01)
 _PAPER |= dict(student_lr_lr=0.01, distill_steps=5000, checkpoint_every=50, eval_networks=5)
+_BIRDS = _FOUND | _SIDE_128 | dict(width=128, experts=20, train_epochs=30, expert_batch=256, expert_epochs=1)
+_BIRDS |= dict(min_start_epoch=1, max_start_epoch=15, distill_steps=1000, checkpoint_every=50)
 
 _LESSON = dict(crop_size=16, width=12, depth=2, canvas_size=32, levels=3, experts=2, train_epochs=8, keep_epochs=8)
 _LESSON |= dict(student_lr=0.02, pixel_lr=30, distill_steps=60, eval_networks=4, eval_epochs=200)
 
 PRESETS: dict[str, dict] = {
-    "materials": {},
-    "cloth": _CLOTH | dict(distill_steps=250, train_epochs=8, eval_networks=3, eval_epochs=500),
-    "tiny": _TINY
-    | dict(canvas_size=64, width=48, start_std=0.15, experts=5, train_epochs=10, pixel_lr=70, eval_networks=4),
-    "tiny64": _TINY
-    | dict(crop_size=64, depth=4, canvas_size=128, levels=5, experts=4, train_epochs=7)
-    | dict(max_start_epoch=2, student_steps=15, pixel_lr=60),
+    "materials": _FOUND | dict(distill_steps=300),
+    "cloth": _FOUND | _SIDE_64 | dict(repeat="half-drop", levels=6, experts=4, distill_steps=150),
+    "photos": _FOUND | _SIDE_128 | dict(experts=5, train_epochs=60, distill_steps=130),
+    "tiny": _TINY | dict(canvas_size=64),
+    "tiny64": _TINY | _SIDE_64,
+    "imagesquawk": _BIRDS | dict(data="imagesquawk:."),
+    "imagefruit": _BIRDS | dict(data="imagefruit:."),
+    "paper": _PAPER | dict(data="imagesquawk:."),
     "lesson": _LESSON,
-    "imagesquawk": _PAPER | dict(data="imagesquawk:."),
-    "imagefruit": _PAPER | dict(data="imagefruit:."),
+    "plain": {},
 }
 
 # %% ../nbs/14_settings.ipynb #19ecfaac
@@ -210,16 +219,16 @@ def _parse(name, value, default):
         raise UserError(f"{name} {value!r} is not a {type(default).__name__}") from None
 
 
-def _ordinary(s, given):
-    "Where canvases do not repeat, those settings of ordinary images that were not given"
-    if s.repeat != REPEATS["none"]:
-        return s
-    images = dict(canvas_size=(s.crop_size,) * 2) | ({"start": "mosaic"} if s.start == "quilt" else {})
-    return dataclasses.replace(s, **{name: value for name, value in images.items() if name not in given})
+def _as_repeat_asks(s, given):
+    "What a repeat leaves open: ordinary images, or a start that no piece has to cross a border for"
+    asked: dict = {"canvas_size": (s.crop_size,) * 2} if s.repeat == REPEATS["none"] else {}
+    if s.start == "quilt" and {"mirror", "edge"} & {s.repeat.down, s.repeat.across}:
+        asked["start"] = "mosaic"
+    return dataclasses.replace(s, **{name: value for name, value in asked.items() if name not in given})
 
 
 def make_settings(
-    preset: str = "materials",  # a name in `PRESETS`
+    preset: str = "plain",  # a name in `PRESETS`
     /,
     **changes,  # settings that differ; text is converted
 ) -> DistillSettings:
@@ -231,7 +240,7 @@ def make_settings(
     if unknown := [k for k in changes if k not in defaults]:
         raise UserError(f"setting {unknown[0]!r} is not known: use one of {', '.join(defaults)}")
     parsed = {k: _parse(k, v, defaults[k]) for k, v in (PRESETS[preset] | changes).items()}
-    return check_settings(_ordinary(DistillSettings(**parsed), changes))
+    return check_settings(_as_repeat_asks(DistillSettings(**parsed), changes))
 
 # %% ../nbs/14_settings.ipynb #d0491f75
 def settings_text(
