@@ -35,10 +35,12 @@ def main():
     a = parser.parse_args()
     run, file = Run(a.run), a.out.with_suffix(".safetensors")
     t = run.textures
-    dataclasses.replace(t, canvases=t.canvases.half()).save(file)
+    data, bar = find_data(t.settings), partial(tqdm, mininterval=5)
+    kind, _, place = t.settings.data.partition(":")
+    named = dataclasses.replace(t.settings, data=f"{kind}:{Path(place).name}" if place else kind)  # no machine's paths
+    dataclasses.replace(t, canvases=t.canvases.half(), settings=named).save(file)
     t = Textures.load(file)
     t = asked(t, dataclasses.replace(t.settings, eval_networks=a.networks))
-    data, bar = find_data(t.settings), partial(tqdm, mininterval=5)
     result = evaluate(t, data, run.evaluation_folder, tuple(a.arms.split(",")), bar)
     report = make_report(run, result)
     if a.start and t.settings.start != "noise":
