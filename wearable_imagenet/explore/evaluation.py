@@ -15,11 +15,11 @@ import torch
 from matplotlib.figure import Figure, FigureBase
 from tqdm.auto import tqdm
 
-from ..evaluate import ARM_NAMES, ARMS, POOLS, arm_canvases, evaluate_pools, real_pool
+from ..evaluate import ARM_NAMES, ARMS, arm_canvases, real_pool
 from .explorer import Explorer, dropdown, labelled
 from ..figure import Picture
 from ..images.dataset import Dataset, denormalise
-from ..scores import draw_confusion, draw_pools, most_confused
+from ..scores import POOLS, draw_confusion, draw_pools, evaluate_pools, most_confused
 from ..textures import Textures
 
 # %% ../../nbs/explore/7_evaluation.ipynb #6a5ddb81
