@@ -19,7 +19,7 @@ from .experts import EXPERT_CROPS, STORAGE, ExpertTraining
 from .images.dataset import Dataset
 from .images.quilt import STARTS, check_start
 from .machine import PRECISIONS, find_device
-from .network import NETWORKS, Network, network
+from .network import NETWORKS, Network, check_network, network
 from .repeat import REPEATS, Repeat, check_repeat, parse_repeat
 from .student import METHODS
 
@@ -87,7 +87,7 @@ class DistillSettings(CanvasSettings):
     ema: float = 0.0  # what a running mean of the canvases keeps of itself at each step; it is the result. 0: no mean
     checkpoint_every: int = 10  # distillation steps between checkpoints (and frames of the timelapse)
     # evaluation (Appendix B)
-    eval_network: str = "convnet"  # network that is trained on the textures
+    eval_network: str = "convnet"  # network that is trained on the textures, such as alexnet, vgg11 or resnet18
     eval_networks: int = 3  # how many of them
     eval_epochs: int = 1000  # epochs of one crop a canvas
     seed: int = 0  # seed of everything
@@ -150,9 +150,8 @@ def check_settings(
     if unknown := set(s.augment.split("_")) - set(FAMILIES) - {"none"}:
         raise UserError(f"augment has no family {unknown.pop()!r}: use names out of {ALL_FAMILIES}, or none")
     _check_epochs(s)
-    if s.crop_size >> s.depth < 1:
-        most = s.crop_size.bit_length() - 1
-        raise UserError(f"depth {s.depth} halves a crop_size of {s.crop_size} away: use a depth of {most} or less")
+    for kind in ("convnet", s.eval_network):
+        check_network(kind, s.crop_size, s.width, s.depth)
     _check_canvas(s)
     check_start(s.start, s.repeat)
     for name in ("hold_out", "momentum", "ema"):
