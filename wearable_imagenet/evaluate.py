@@ -31,7 +31,7 @@ from .textures import Textures
 # %% ../nbs/19_evaluate.ipynb #615c7fdf
 def texture_source(
     canvases: torch.Tensor,  # (n, C, H, W)
-    y: torch.Tensor,  # (n,) labels
+    y: torch.Tensor,  # (n,) labels, or (n, K) probabilities
     crop_size: int,  # side of a crop, pixels
     repeat: Repeat,  # how canvases repeat
     families: str = ALL_FAMILIES,  # families of 𝒜
@@ -69,7 +69,7 @@ def texture_pool(
 
 def pool_source(
     pool: torch.Tensor,  # (n, m, C, h, w)
-    y: torch.Tensor,  # (m,) labels
+    y: torch.Tensor,  # (m,) labels, or (m, K) probabilities
     families: str = ALL_FAMILIES,  # families of 𝒜
 ) -> Callable:  # rng -> (x (m, C, h, w), y (m,))
     "One image out of each of the `m` pools an epoch, augmented"
@@ -153,9 +153,9 @@ def arm_source(
         return pool_source(x, y, s.augment) if pool else image_source(x[0], y, s.augment)
     t = Textures.load({"textures": run.textures_file, "noise": run.noise_file}[arm])
     if not pool:
-        return texture_source(t.canvases, t.y, s.crop_size, s.repeat, s.augment)
+        return texture_source(t.canvases, t.targets, s.crop_size, s.repeat, s.augment)
     patches = texture_pool(t.canvases, s.crop_size, pool, generator(s.seed, "pool", index), s.repeat)
-    return pool_source(patches, t.y, s.augment)
+    return pool_source(patches, t.targets, s.augment)
 
 # %% ../nbs/19_evaluate.ipynb #8073aa0c
 def count_confusion(

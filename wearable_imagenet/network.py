@@ -189,7 +189,7 @@ def cross_entropy(
     net: Network,  # the network
     theta: torch.Tensor,  # (P,) parameters
     x: torch.Tensor,  # (B, C, H, W) normalised images
-    y: torch.Tensor,  # (B,) labels
+    y: torch.Tensor,  # (B,) labels, or (B, K) probabilities
 ) -> torch.Tensor:  # scalar, mean over the batch, nats
     "The loss `ℓ` of Algorithm 1, line 13"
     return F.cross_entropy(net(theta, x), y)
@@ -223,7 +223,7 @@ def gradient(
     net: Network,  # the network
     theta: torch.Tensor,  # (P,) parameters
     x: torch.Tensor,  # (B, C, H, W) normalised images
-    y: torch.Tensor,  # (B,) labels
+    y: torch.Tensor,  # (B,) labels, or (B, K) probabilities
 ) -> tuple[torch.Tensor, torch.Tensor]:  # (P,) and scalar, both without a graph
     "`∇_θ ℓ`, and `ℓ` itself"
     with with_gradients():
@@ -236,7 +236,7 @@ def batch_gradient(
     net: Network,  # the network
     theta: torch.Tensor,  # (P,) parameters
     x: torch.Tensor,  # (B, C, H, W) normalised images
-    y: torch.Tensor,  # (B,) labels
+    y: torch.Tensor,  # (B,) labels, or (B, K) probabilities
 ) -> torch.Tensor:  # (P,)
     "`∇_θ ℓ`, on a CPU in parts of `CACHED` images"
     part = CACHED if x.device.type == "cpu" else len(x)
