@@ -35,7 +35,7 @@ from .textures import Textures
 # %% ../nbs/19_evaluate.ipynb #615c7fdf
 def texture_source(
     canvases: torch.Tensor,  # (n, C, H, W)
-    y: torch.Tensor,  # (n,) labels
+    y: torch.Tensor,  # (n,) labels, or (n, K) probabilities
     crop_size: int,  # side of a crop, pixels
     repeat: Repeat,  # how canvases repeat
     families: str = ALL_FAMILIES,  # families of 𝒜
@@ -73,7 +73,7 @@ def texture_pool(
 
 def pool_source(
     pool: torch.Tensor,  # (n, m, C, h, w)
-    y: torch.Tensor,  # (m,) labels
+    y: torch.Tensor,  # (m,) labels, or (m, K) probabilities
     families: str = ALL_FAMILIES,  # families of 𝒜
 ) -> Callable:  # rng -> (x (m, C, h, w), y (m,))
     "One image out of each of the `m` pools an epoch, augmented"
@@ -176,11 +176,11 @@ def arm_source(
     if arm == "real":
         x, y = real_pool(data, max(1, pool), s.canvases_per_class, s.seed * 1000 + index)
         return pool_source(x, y, s.augment) if pool else image_source(x[0], y, s.augment)
-    canvases = arm_canvases(arm, t, data, index)
+    canvases, labels = arm_canvases(arm, t, data, index), t.targets if arm == "textures" else t.y
     if not pool:
-        return texture_source(canvases, t.y, s.crop_size, s.repeat, s.augment)
+        return texture_source(canvases, labels, s.crop_size, s.repeat, s.augment)
     patches = texture_pool(canvases, s.crop_size, pool, generator(s.seed, "pool", index), s.repeat)
-    return pool_source(patches, t.y, s.augment)
+    return pool_source(patches, labels, s.augment)
 
 # %% ../nbs/19_evaluate.ipynb #8073aa0c
 def count_confusion(
@@ -212,7 +212,7 @@ def digest(
     "What stands for all that an accuracy depends on and that a result's name does not say"
     text = settings_text(t.settings)
     about = [text[name] for name in _SHAPED] + [t.student_lr, t.classes, data.fingerprint]
-    tensors = [t.canvases, t.y, data.mean, data.std]
+    tensors = [t.canvases, t.targets, data.mean, data.std]
     parts = [json.dumps(about).encode(), *(v.cpu().contiguous().numpy().tobytes() for v in tensors)]
     return hashlib.sha256(b"".join(parts)).hexdigest()[:8]
 

@@ -19,7 +19,7 @@ from .experts import EXPERT_CROPS, STORAGE, ExpertTraining
 from .images.dataset import Dataset
 from .images.quilt import STARTS, check_start
 from .machine import PRECISIONS, find_device
-from .network import NETWORKS, Network, network
+from .network import NETWORKS, Network, check_network, network
 from .repeat import REPEATS, Repeat, check_repeat, parse_repeat
 from .student import METHODS
 
@@ -78,16 +78,19 @@ class DistillSettings(CanvasSettings):
     student_batch: int = 0  # canvases a student step; 0 takes all
     trajectories: int = 1  # draws of expert and start epoch whose gradients a distillation step averages
     distill_steps: int = 200  # distillation steps
-    optimiser: str = "sgd"  # of canvases and α: sgd with momentum, or adam, whose steps do not grow with the gradient
+    optimiser: str = (
+        "sgd"  # of canvases, labels and α: sgd with momentum, or adam, whose steps do not grow with the gradient
+    )
     pixel_lr: float = 50.0  # step size for the canvases' parameters
-    decay: str = "none"  # of that step size over distill_steps: none, or cosine, to 0
+    label_lr: float = 0.0  # step size for the logits of learned labels; 0: labels stay hard
+    decay: str = "none"  # of these step sizes over distill_steps: none, or cosine, to 0
     student_lr: float = 0.01  # α₀, the student's first step size
     student_lr_lr: float = 0.01  # step size for log α
-    momentum: float = 0.5  # momentum of both; of adam β₁
+    momentum: float = 0.5  # momentum of all; of adam β₁
     ema: float = 0.0  # what a running mean of the canvases keeps of itself at each step; it is the result. 0: no mean
     checkpoint_every: int = 10  # distillation steps between checkpoints (and frames of the timelapse)
     # evaluation (Appendix B)
-    eval_network: str = "convnet"  # network that is trained on the textures
+    eval_network: str = "convnet"  # network that is trained on the textures, such as alexnet, vgg11 or resnet18
     eval_networks: int = 3  # how many of them
     eval_epochs: int = 1000  # epochs of one crop a canvas
     seed: int = 0  # seed of everything
@@ -97,7 +100,7 @@ _CHOICES = dict(parametrisation=PARAMETRISATIONS, eval_network=NETWORKS, compile
 _CHOICES |= dict(expert_precision=PRECISIONS, expert_storage=STORAGE, expert_crop=EXPERT_CROPS)
 _CHOICES |= dict(start=("noise", *STARTS), optimiser=("sgd", "adam"), decay=("none", "cosine"))
 _MAY_BE_ZERO = {"keep_epochs", "min_start_epoch", "max_start_epoch", "student_batch", "hold_out", "shade_range"}
-_MAY_BE_ZERO |= {"student_lr_lr", "momentum", "ema", "seed"}
+_MAY_BE_ZERO |= {"label_lr", "student_lr_lr", "momentum", "ema", "seed"}
 
 
 def _check_value(name, value):
@@ -150,9 +153,8 @@ def check_settings(
     if unknown := set(s.augment.split("_")) - set(FAMILIES) - {"none"}:
         raise UserError(f"augment has no family {unknown.pop()!r}: use names out of {ALL_FAMILIES}, or none")
     _check_epochs(s)
-    if s.crop_size >> s.depth < 1:
-        most = s.crop_size.bit_length() - 1
-        raise UserError(f"depth {s.depth} halves a crop_size of {s.crop_size} away: use a depth of {most} or less")
+    for kind in ("convnet", s.eval_network):
+        check_network(kind, s.crop_size, s.width, s.depth)
     _check_canvas(s)
     check_start(s.start, s.repeat)
     for name in ("hold_out", "momentum", "ema"):

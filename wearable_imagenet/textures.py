@@ -23,12 +23,13 @@ class Textures:
     "Distilled canvases and all that is needed to use them; `textures[i]` is a tile"
 
     canvases: torch.Tensor  # (n, C, H, W), normalized colors
-    y: torch.Tensor  # (n,) label of every canvas
+    y: torch.Tensor  # (n,) class of every canvas
     student_lr: float  # learned step size α
     mean: torch.Tensor  # (C,) of the real images
     std: torch.Tensor  # (C,) of the real images
     classes: list[str]  # class names in label order
     settings: DistillSettings  # how they were made
+    labels: torch.Tensor | None = None  # (n, K) probabilities, if labels were learned
 
     def __len__(self) -> int:
         return len(self.y)
@@ -49,6 +50,10 @@ class Textures:
         return self.canvases.shape[1]
 
     @property
+    def targets(self) -> torch.Tensor:  # (n,) classes, or (n, K) probabilities if labels were learned
+        return self.y if self.labels is None else self.labels
+
+    @property
     def colors(self) -> torch.Tensor:  # (n, C, H, W), some values outside 0 … 1
         return denormalise(self.canvases, self.mean, self.std, clip=False)
 
@@ -57,7 +62,8 @@ class Textures:
         path: Path,  # the file
     ):
         "Write everything into one safetensors file, whole or not at all"
-        tensors = {name: getattr(self, name) for name in ("canvases", "y", "mean", "std")}
+        names = ["canvases", "y", "mean", "std"] + ["labels"] * (self.labels is not None)
+        tensors = {name: getattr(self, name) for name in names}
         tensors["student_lr"] = torch.tensor(self.student_lr, dtype=torch.float64, device="cpu")
         about = dict(classes=self.classes, settings=settings_text(self.settings), version=package_version())
         save_tensors(path, tensors, about)
@@ -71,7 +77,7 @@ class Textures:
         if not Path(path).is_file():
             raise UserError(f"{path} is not there: distil first (wearable-imagenet distill)")
         about, t = load_about(path), load_tensors(path)
-        what = {name: t[name] for name in ("canvases", "y", "mean", "std")}
+        what = {name: t[name] for name in ("canvases", "y", "mean", "std")} | dict(labels=t.get("labels"))
         what["canvases"] = what["canvases"].float()  # files for sending may have 16 bits
         settings = make_settings(**about["settings"])
         return cls(**what, student_lr=t["student_lr"].item(), classes=about["classes"], settings=settings)
