@@ -35,6 +35,7 @@ SMALL = dict(
     expert_epochs=2,
     min_start_epoch=0,
     max_start_epoch=3,
+    decay="none",
     distill_steps=40,
     checkpoint_every=4,
     eval_networks=3,

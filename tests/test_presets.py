@@ -168,6 +168,7 @@ def test_tiny_imagenet_from_end_to_end(tmp_path):
         train_epochs=2,
         expert_batch=256,
         expert_epochs=1,
+        min_start_epoch=0,
         max_start_epoch=1,
         student_steps=2,
         distill_steps=3,

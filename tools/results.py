@@ -1,7 +1,8 @@
 """Keep what a run came to: `python tools/results.py RUN nbs/results/NAME [--networks 5] [--arms textures,mosaic,real]`.
 
-Writes NAME.safetensors, the textures with canvases of 16 bits, evaluates that very file, and writes NAME.json: settings,
-accuracies, losses, seams, clipping, seconds and versions. Can be stopped and continued."""
+Writes NAME.safetensors, the textures with canvases of 16 bits, and NAME.jpg, all of them tiled; evaluates that very
+file, and writes NAME.json: settings, accuracies, losses, seams, clipping, seconds and versions. Can be stopped and
+continued."""
 
 import argparse
 import dataclasses
@@ -13,6 +14,8 @@ from tqdm.auto import tqdm
 
 from wearable_imagenet.core import write_json
 from wearable_imagenet.evaluate import ARMS, asked, digest, evaluate
+from wearable_imagenet.figure import own_style
+from wearable_imagenet.pictures import draw_tilings
 from wearable_imagenet.run import Run
 from wearable_imagenet.settings import settings_text
 from wearable_imagenet.stages import find_data, make_report
@@ -40,6 +43,9 @@ def main():
     named = dataclasses.replace(t.settings, data=f"{kind}:{Path(place).name}" if place else kind)  # no machine's paths
     dataclasses.replace(t, canvases=t.canvases.half(), settings=named).save(file)
     t = Textures.load(file)
+    with own_style():
+        picture = draw_tilings(t, 3, inches=3.2)
+        picture.savefig(a.out.with_suffix(".jpg"), format="jpeg", pil_kwargs=dict(quality=88))
     t = asked(t, dataclasses.replace(t.settings, eval_networks=a.networks))
     result = evaluate(t, data, run.evaluation_folder, tuple(a.arms.split(",")), bar)
     report = make_report(run, result)

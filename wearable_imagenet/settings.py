@@ -223,8 +223,9 @@ def _parse(name, value, default):
 
 def _as_repeat_asks(s, given):
     "What a repeat leaves open: ordinary images, or a start that no piece has to cross a border for"
-    asked: dict = {"canvas_size": (s.crop_size,) * 2} if s.repeat == REPEATS["none"] else {}
-    if s.start == "quilt" and {"mirror", "edge"} & {s.repeat.down, s.repeat.across}:
+    plain = s.repeat == REPEATS["none"]
+    asked: dict = {"canvas_size": (s.crop_size,) * 2} if plain else {}
+    if s.start == "quilt" and (plain or "mirror" in (s.repeat.down, s.repeat.across)):
         asked["start"] = "mosaic"
     return dataclasses.replace(s, **{name: value for name, value in asked.items() if name not in given})
 

@@ -8,6 +8,7 @@ __all__ = ['STARTS', 'compose', 'mosaic', 'join_costs', 'cheapest_path', 'cheap_
 
 # %% ../../nbs/images/9_quilt.ipynb #2935b5dc
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -151,7 +152,7 @@ def check_start(
     repeat: Repeat,  # how canvases repeat
 ):
     "Refuse a quilt where no piece could cross the border"
-    if kind == "quilt" and {"mirror", "edge"} & {repeat.down, repeat.across}:
+    if kind == "quilt" and "mirror" in (repeat.down, repeat.across):
         raise UserError(
             f"start quilt has no pieces across the edges of the repeat {repeat}: use start mosaic, or another repeat"
         )
@@ -161,11 +162,13 @@ def quilt(
     x: torch.Tensor,  # (n, C, S, S) images of one class
     size: tuple[int, int],  # (H, W) of the canvas, at least S, pixels
     rng: torch.Generator,  # draws images and places
-    repeat: Repeat,  # how the canvas repeats; neither with mirrors nor with ends
+    repeat: Repeat,  # how the canvas repeats; without mirrors
     tries: int = 150,  # pieces to try
 ) -> torch.Tensor:  # (C, H, W)
     "Images cut and laid so that their joins do not show"
     check_start("quilt", repeat)
+    down, across = ("wrap" if edge == "edge" else edge for edge in (repeat.down, repeat.across))
+    repeat = replace(repeat, down=down, across=across)  # where the plane ends, a join is not seen and does no harm
     side, x = x.shape[-1], x[torch.randperm(len(x), generator=rng, device="cpu")]
     layers, label = _lay_mosaic(x, size)
     costs = join_costs(layers, label, repeat)
