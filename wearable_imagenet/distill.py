@@ -16,13 +16,14 @@ import torch
 from tqdm.auto import tqdm
 
 from .block import by_kernels, say_compiling
-from .core import UserError, load_about, load_tensors, read_json, save_tensors, write_json
+from .core import DamagedFile, UserError, save_tensors
 from .experts import check_experts
+from .guard.form import read_record, read_tensors, write_record
 from .images.dataset import Dataset
 from .images.quilt import start_canvases
 from .kernels import twice_kernel
 from .machine import with_gradients
-from .run import Run, begin_canvases, check_steps, read_begin
+from .run import CHECKPOINT, RUN, Run, begin_canvases, check_steps, read_begin
 from .settings import DistillSettings, check_settings, settings_text
 from .step import NEVER, TIMED, Distiller, choose_compile, distillation_step, step_rates
 from .student import say_method
@@ -50,17 +51,20 @@ def load_checkpoint(
     path: Path,  # the file
 ):
     "Bring a distiller to the stored state"
-    state = load_tensors(path)
+    state, about = read_tensors(path, CHECKPOINT)
+    wanted = {f"{name}_{i}": v for name, values in _kept(d).items() for i, v in enumerate(values)}
+    for name, v in wanted.items():
+        if name not in state or (state[name].shape, state[name].dtype) != (v.shape, v.dtype):
+            raise DamagedFile(path, f"{name} is missing, or of another size than the settings say", CHECKPOINT.remedy)
     d.losses = state["losses"].tolist()
-    about = load_about(path)  # what was chosen once is kept: a run repeats to the last bit
+    # what was chosen once is kept: a run repeats to the last bit
     if d.settings.method == "auto":
-        d.stored = about["stored"]
+        d.stored = about.get("stored")
     if d.settings.compile == "auto":
         d.compile_from = about.get("compile_from", d.compile_from)
     with torch.no_grad():
-        for name, values in _kept(d).items():
-            for i, v in enumerate(values):
-                v.copy_(state[f"{name}_{i}"])
+        for name, v in wanted.items():
+            v.copy_(state[name])
 
 # %% ../nbs/18_distill.ipynb #9da6d7d1
 def open_distiller(
@@ -75,13 +79,13 @@ def open_distiller(
     if run.checkpoint_file.exists():
         load_checkpoint(d, run.checkpoint_file)
         return d
-    d.textures().save(run.noise_file)
+    d.textures().save(run.noise_file, file=run.noise_file.name)
     if settings.begin:
         d.begin_with(begin_canvases(read_begin(settings, data), settings, data))
     elif settings.start != "noise":
         size, per_class = settings.canvas_size, settings.canvases_per_class
         d.begin_with(start_canvases(settings.start, data, size, settings.seed, settings.repeat, per_class))
-    d.textures().save(run.frame_file(0))
+    d.textures().save(run.frame_file(0), file=run.frame_file(0).name)
     return d
 
 # %% ../nbs/18_distill.ipynb #b97e04fd
@@ -90,7 +94,8 @@ def keep(
     run: Run,  # where
 ):
     "Write a frame, then the checkpoint"
-    d.textures().save(Run(run).frame_file(len(d.losses)))
+    frame = Run(run).frame_file(len(d.losses))
+    d.textures().save(frame, file=frame.name)
     save_checkpoint(d, Run(run).checkpoint_file)
 
 
@@ -102,7 +107,7 @@ def finish(
     keep(d, run)
     t = d.textures()
     t.settings = dataclasses.replace(t.settings, distill_steps=len(d.losses))
-    t.save(Run(run).textures_file)
+    t.save(Run(run).textures_file, file=Run(run).textures_file.name)
     return t
 
 # %% ../nbs/18_distill.ipynb #88d1bbc8
@@ -157,8 +162,8 @@ def change_settings(
         raise UserError(f"{other.pop()} cannot change on the way: only {', '.join(CHANGEABLE)} and distill_steps can")
     settings, file = check_settings(dataclasses.replace(d.settings, **changes)), Run(run).settings_file
     check_experts(d.buffer, settings.max_start_epoch, settings.expert_epochs)
-    about, new = read_json(file), {n: v for n, v in changes.items() if v != getattr(d.settings, n)}
+    about, new = read_record(file, RUN), {n: v for n, v in changes.items() if v != getattr(d.settings, n)}
     about["changes"] = about.get("changes", []) + [dict(step=len(d.losses), name=n, value=v) for n, v in new.items()]
     d.settings, d.rates, d.stored = settings, step_rates(settings, d.parameters), None
     keep(d, run)  # the last step of the old settings: what follows is that of the new ones
-    write_json(file, about | dict(settings=settings_text(settings)))
+    write_record(file, about | dict(settings=settings_text(settings)))

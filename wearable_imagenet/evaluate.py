@@ -18,12 +18,13 @@ import torch
 from tqdm.auto import tqdm
 
 from .augment import ALL_FAMILIES, augment, sample_augmentation
-from .core import UserError, generator, read_json, write_json
+from .core import UserError, generator
+from .guard.form import read_record, write_record
 from .images.dataset import Dataset, sample_images
 from .machine import find_device, use_precision, with_gradients
 from .network import Network, gradient, init_theta, predict
 from .repeat import Repeat
-from .run import Run
+from .run import RESULT, Run
 from .settings import DistillSettings, settings_network
 from .student import patches, sample_steps
 from .textures import Textures
@@ -242,8 +243,8 @@ def evaluate(
                 bar.update()
 
             source = arm_source(arm, run, data, s, i, pool)
-            write_json(files[arm, i], evaluate_network(s, data, source, t.student_lr, i, show))
-    accuracies = {key: read_json(file)["accuracy"] for key, file in files.items()}
+            write_record(files[arm, i], evaluate_network(s, data, source, t.student_lr, i, show))
+    accuracies = {key: read_record(file, RESULT)["accuracy"] for key, file in files.items()}
     return {arm: summarise([accuracies[arm, i] for i in range(s.eval_networks)]) for arm in arms}
 
 # %% ../nbs/19_evaluate.ipynb #a35ec17d

@@ -9,10 +9,11 @@ __all__ = ['draw_accuracy', 'draw_pools', 'read_confusion', 'most_confused', 'dr
 import torch
 from matplotlib.figure import Figure
 
-from .core import UserError, read_json
+from .core import UserError
 from .evaluate import ARM_NAMES, result_file
 from .figure import Picture, own_style
-from .run import Run
+from .guard.form import read_record
+from .run import RESULT, Run
 from .settings import DistillSettings
 
 # %% ../nbs/20_scores.ipynb #c776ddfc
@@ -78,7 +79,7 @@ def read_confusion(
     files = [result_file(Run(run), s, arm, i, pool) for i in range(s.eval_networks)]
     if missing := [f for f in files if not f.exists()]:
         raise UserError(f"{missing[0]} is not there: evaluate first")
-    return torch.tensor([read_json(f)["confusion"] for f in files], device="cpu").sum(0)
+    return torch.tensor([read_record(f, RESULT)["confusion"] for f in files], device="cpu").sum(0)
 
 
 def most_confused(
