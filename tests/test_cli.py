@@ -21,8 +21,8 @@ COMMANDS = {
     "experts": ["--run", "--preset", "--data", "--settings", "--set"],
     "distill": ["--run", "--preset", "--data", "--settings", "--set"],
     "evaluate": ["--run", "--preset", "--data", "--settings", "--set"],
-    "tile": ["--run", "--out", "--tiles", "--repeat"],
-    "gallery": ["--out", "--inches"],
+    "tile": ["--run", "--out", "--force", "--tiles", "--repeat"],
+    "gallery": ["--out", "--force", "--inches"],
     "print": [
         "--run",
         "--out",

@@ -20,9 +20,11 @@ from .cloth.fabric import print_cloth, print_file
 from .cloth.gallery import save_gallery
 from .cloth.proof import print_proof
 from .cloth.sheet import Order
-from .core import UserError, printable
+from .core import UserError, check_file, printable
 from .figure import save_figure
 from .guard.form import Form, read_record
+from .guard.lock import own_folder, own_place
+from .guard.place import check_place_for
 from .images.cache import say_files, say_repeated
 from .images.dataset import Dataset
 from .machine import find_device, use_precision
@@ -84,10 +86,11 @@ def command_stage(
         with use_precision(s.expert_precision, find_device(s.device)):
             pass  # refuses what this machine does not have
         data = find_data(s, partial(tqdm, leave=False))
-        run = open_run(a.run, s, data)
-        for line in say_data(data):
-            print(line, file=sys.stderr)
-        stage(run, s, data, partial(tqdm, mininterval=0.5, dynamic_ncols=True))
+        with own_folder(a.run):
+            run = open_run(a.run, s, data)
+            for line in say_data(data):
+                print(line, file=sys.stderr)
+            stage(run, s, data, partial(tqdm, mininterval=0.5, dynamic_ncols=True))
 
     return command
 
@@ -114,13 +117,15 @@ def command_tile(
     a,  # the parsed command line: run, out, tiles, repeat
 ):
     "Draw the tiling of a run"
-    t, out = Run(a.run).textures, a.out or a.run / "tiling.png"
+    t, source = Run(a.run).textures, (Run(a.run).textures_file,)
+    out = check_place_for(a.out or a.run / "tiling.png", (".png",), a.force or not a.out, source)
     if a.tiles < 1:
         raise UserError(f"--tiles {a.tiles} must be 1 or more")
     if a.repeat:
         check_repeat(t.canvases.shape[2:], a.repeat)
         t = replace(t, settings=replace(t.settings, repeat=a.repeat))
-    save_figure(draw_tilings(t, a.tiles), out)
+    with own_place(a.run, out):
+        save_figure(draw_tilings(t, a.tiles), out)
     print(out)
 
 # %% ../nbs/25_commands.ipynb #1bb9cce7
@@ -157,13 +162,15 @@ def sheet_inches(
 # %% ../nbs/25_commands.ipynb #447f04a6
 def _wanted_canvases(
     t: Textures,  # the textures
-    name: str,  # a class, or all
+    name: str,  # a class; all or nothing for all, unless a class is called all
 ) -> list[int]:
     "The canvases of one class or of all"
     name = printable(name)  # as class names are
-    if name != "all" and name not in t.classes:
+    if name in t.classes:  # one may be called all
+        return [i for i, y in enumerate(t.y) if t.classes[y] == name]
+    if name not in ("", "all"):
         raise UserError(f"--class {name!r} is not in this run: use all, or one of {', '.join(t.classes)}")
-    return [i for i, y in enumerate(t.y) if name in ("all", t.classes[y])]
+    return [*range(len(t))]
 
 
 def print_files(
@@ -173,9 +180,7 @@ def print_files(
     "What is to be printed where"
     kind = "proof" if a.proof else "sheet" if a.sheet else ""
     files = {i: print_file(t, i, a.out or a.run / "prints", kind, a.format) for i in _wanted_canvases(t, a.name)}
-    if (there := [p for p in files.values() if p.exists()]) and not a.force:
-        raise UserError(f"{there[0]} exists: use --force to overwrite it, or another --out")
-    return files
+    return {i: check_place_for(p, (p.suffix,), a.force, (Run(a.run).textures_file,)) for i, p in files.items()}
 
 # %% ../nbs/25_commands.ipynb #548c538c
 def command_print(
@@ -189,10 +194,11 @@ def command_print(
     progress = partial(tqdm, leave=False, mininterval=0.5, disable=a.sheet is None)
     files, lost = print_files(t, a), {}
     for i, path in files.items():
-        printed = print_proof(t, i, path, order) if a.proof else print_cloth(t, i, path, order, progress)
+        with own_place(a.run, path):
+            printed = print_proof(t, i, path, order) if a.proof else print_cloth(t, i, path, order, progress)
         print(printed)
         if printed.clipped > 0.01:
-            lost[t[i].name] = printed.clipped
+            lost[t.names[i]] = printed.clipped
     if lost:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in lost.items())
         warnings.warn(f"pixels that clipped: {shares}; a --tone below {a.tone:g} keeps more of them", stacklevel=2)
@@ -202,5 +208,9 @@ def command_gallery(
     a,  # the parsed command line: run, out, inches
 ):
     "Write the gallery of a run"
-    path = save_gallery(a.run, a.out, a.inches, progress=partial(tqdm, leave=False))
+    textures = Run(a.run).textures_file
+    check_file(textures, ": distil first (wearable-imagenet distill)")
+    path = check_place_for(a.out or a.run / "gallery.html", (".html",), a.force or not a.out, (textures,))
+    with own_place(a.run, path):
+        save_gallery(a.run, path, a.inches, progress=partial(tqdm, leave=False))
     print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")

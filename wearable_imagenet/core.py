@@ -135,7 +135,7 @@ def sweep(
 ):
     "Take away what killed processes have left unfinished"
     for folder in map(Path, folders):
-        for left in folder.glob(".tmp-*") if folder.is_dir() else ():
+        for left in folder.glob(".tmp-????????-*") if folder.is_dir() else ():
             if left.is_file() and not left.is_symlink():
                 left.unlink()
 
@@ -188,6 +188,8 @@ def clean_path(
 ) -> Path:
     "A path without the quotes around it or `file://` in front of it, and with the home folder for `~`."
     text = str(path)
+    if "\0" in text:
+        raise UserError(f"{printable(text)} holds a zero byte, and no path does")
     if os.path.lexists(text):
         return Path(text)
     text = text.strip()

@@ -90,16 +90,16 @@ def make_report(
     "The figures of a run"
     t, losses = run.textures, run.losses
     first, last = (sum(some) / len(some) for some in (losses[:10], losses[-10:]))
-    seams = {tile.name: worst_verdict(measure_seams(tile)) for tile in t}
+    seams = {name: worst_verdict(measure_seams(tile)) for name, tile in zip(t.names, t)}
     return dict(
         matching_loss_first=first,
         matching_loss_last=last,
         **{f"accuracy_{arm}": figures for arm, figures in result.items()},
         accuracy_experts=summarise(run.experts.figures()[:, -1].double().tolist()),
         student_lr=t.student_lr,
-        seam_ratio={tile.name: max(seam_ratio(tile)) for tile in t},
+        seam_ratio={name: max(seam_ratio(tile)) for name, tile in zip(t.names, t)},
         seams=seams,
-        clipped={tile.name: share for tile, share in zip(t, t.clipped.tolist())},
+        clipped=dict(zip(t.names, t.clipped.tolist())),
         seconds=_seconds(run),
         versions=read_record(run.settings_file, RUN).get("versions", {}),
     )

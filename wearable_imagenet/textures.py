@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from .core import check_file, package_version, save_tensors, say_size
+from .core import check_file, package_version, printable, save_tensors, say_size
 from .guard.form import Form, Numbers, check_place, read_tensors
 from .images.dataset import denormalise
 from .settings import DistillSettings, make_settings, settings_text
@@ -74,6 +74,14 @@ class Textures:
         return (self[i] for i in range(len(self)))
 
     @property
+    def names(self) -> list[str]:  # of each canvas: its class, with a number where the class has several
+        "A name for every canvas, none twice"
+        labels = self.y.tolist()
+        numbers = [labels[:i].count(y) + 1 for i, y in enumerate(labels)]
+        several = [labels.count(y) > 1 for y in labels]
+        return [self.classes[y] + (f" ({n})" if many else "") for y, n, many in zip(labels, numbers, several)]
+
+    @property
     def channels(self) -> int:
         return self.canvases.shape[1]
 
@@ -102,8 +110,8 @@ class Textures:
         t, about = read_tensors(path, TEXTURES)
         check_place(path, about, TEXTURES.remedy)
         what = {name: t[name] for name in ("canvases", "y", "mean", "std")}
-        settings = make_settings(**about["settings"])
-        return cls(**what, student_lr=t["student_lr"].item(), classes=about["classes"], settings=settings)
+        settings, classes = make_settings(**about["settings"]), [printable(name) or "�" for name in about["classes"]]
+        return cls(**what, student_lr=t["student_lr"].item(), classes=classes, settings=settings)
 
     @property
     def clipped(self) -> torch.Tensor:  # (n,) share of each canvas' values that lie outside 0 … 1
