@@ -282,7 +282,9 @@ def test_print_does_not_overwrite(refuse, finished, capsys):
     """A print that exists stays, unless it was said that it need not."""
     assert main(["print", "--run", str(finished), "--class", "grass", "--inches", "0.25"]) == 0
     (path,) = (finished / "prints").iterdir()
-    path.write_bytes(b"retouched by hand")
+    path.write_text("notes that somebody keeps under this name")
+    refuse([path.name, "no png file"], "print", "--run", finished, "--inches", "0.25", "--force")
+    Image.new("RGB", (3, 3)).save(path)
     refuse([path.name, "--force"], "print", "--run", finished, "--inches", "0.25")
     assert main(["print", "--run", str(finished), "--class", "grass", "--inches", "0.25", "--force"]) == 0
     assert Image.open(path).size == (38, 26)  # 37.5 px are wanted; both sides are even
