@@ -24,6 +24,7 @@ from .core import UserError, check_file, printable
 from .figure import save_figure
 from .guard.form import Form, read_record
 from .guard.lock import own_folder, own_place
+from .guard.mend import mend_run
 from .guard.place import check_place_for
 from .images.cache import say_files, say_repeated
 from .images.dataset import Dataset
@@ -88,6 +89,7 @@ def command_stage(
         data = find_data(s, partial(tqdm, leave=False))
         with own_folder(a.run):
             run = open_run(a.run, s, data)
+            mend_run(run, s, data)
             for line in say_data(data):
                 print(line, file=sys.stderr)
             stage(run, s, data, partial(tqdm, mininterval=0.5, dynamic_ncols=True))

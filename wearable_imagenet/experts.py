@@ -164,11 +164,17 @@ def train_expert(
             if not theta.isfinite().all():
                 raise UserError(f"expert {expert} diverged in epoch {epoch}: use an expert_lr below {how.lr}")
         done = done + [held_out_figures(net, theta, data) if epoch in tested else None]
+        if done[-1] and not math.isfinite(done[-1]["loss"]):
+            raise UserError(f"expert {expert} diverged in epoch {epoch}: use an expert_lr below {how.lr}")
         if epoch <= how.keep:
             save_theta(epoch_file(folder, expert, epoch), theta.to(STORAGE[how.storage]), done[-1] or {})
         save_theta(latest, theta, dict(figures=done))
         if epoch > 0:
             on_epoch(epoch, done[-1])
+    chance, last = 1 / len(data.classes), done[-1] or {}
+    if last and last["accuracy"] <= 1.5 * chance and last["loss"] > 2 * math.log(len(data.classes)):
+        said = f"expert {expert} ended at chance (accuracy {last['accuracy']:.0%}) with a loss of {last['loss']:.3g}"
+        warnings.warn(f"{said}: use an expert_lr below {how.lr:g}", stacklevel=2)
 
 # %% ../nbs/12_experts.ipynb #5b8bb858
 def _epochs_done(latest):

@@ -115,12 +115,17 @@ class Run:
         return read_record(self.report_file, REPORT)
 
 # %% ../nbs/16_run.ipynb #e9a5c3b1
+def _steps_done(run):
+    "Distillation steps in the checkpoint"
+    return read_tensors(run.checkpoint_file, CHECKPOINT)[1]["distill_steps"] if run.checkpoint_file.exists() else 0
+
+
 def check_steps(
     settings: DistillSettings,  # the settings wanted
     run: Run,  # the run
 ):
     "Refuse fewer distillation steps than there are already"
-    done = read_tensors(run.checkpoint_file, CHECKPOINT)[1]["distill_steps"] if run.checkpoint_file.exists() else 0
+    done = _steps_done(run)
     if done > settings.distill_steps:
         raise UserError(
             f"distill_steps {settings.distill_steps} is fewer than the {done} steps that {run.folder} has already: "
@@ -128,6 +133,7 @@ def check_steps(
         )
 
 # %% ../nbs/16_run.ipynb #db08b640
+_MAY_SHRINK = {"pixel_lr", "student_lr_lr"}  # what a run that diverged needs
 _FREE = {"distill_steps", "eval_network", "eval_networks", "eval_epochs", "device", "compile", "method"}
 
 
@@ -136,7 +142,8 @@ def _check_same(run, about):
     seen = about["data_fingerprint"]
     was, now = run.settings, make_settings(**about["settings"])
     for name, value in vars(now).items():
-        if name not in _FREE and getattr(was, name) != value:
+        smaller = name in _MAY_SHRINK and value < getattr(was, name)
+        if name not in _FREE and not smaller and getattr(was, name) != value:
             was, now = settings_text(was)[name], settings_text(now)[name]
             raise UserError(
                 f"{run.folder} holds a run with {name} {was}, not {now}: choose another folder, or set {name} back"
@@ -160,14 +167,17 @@ def open_run(
     check_steps(settings, run)
     if settings.begin and not run.checkpoint_file.exists():
         read_begin(settings, data)
-    about = dict(settings=settings_text(settings), data_fingerprint=data.fingerprint, classes=data.classes)
+    about: dict = dict(settings=settings_text(settings), data_fingerprint=data.fingerprint, classes=data.classes)
     about["versions"] = dict(wearable_imagenet=package_version(), torch=torch.__version__)
     if run.settings_file.exists():
         _check_same(run, about)
         old = read_record(run.settings_file, RUN)
         if old["settings"] == about["settings"] and about.keys() <= old.keys():
             return run
-        about = old | about
+        now = about["settings"]
+        less = [name for name in sorted(_MAY_SHRINK) if now[name] != old["settings"].get(name, now[name])]
+        changes = [dict(step=_steps_done(run), name=name, value=now[name]) for name in less]
+        about = old | about | ({"changes": old.get("changes", []) + changes} if changes else {})
     write_record(run.settings_file, about)
     return run
 
