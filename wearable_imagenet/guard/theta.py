@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ..core import DamagedFile, save_tensors
+from ..core import UserError, printable, save_tensors
 from .form import Form, Number, Numbers, check_place, read_tensors
 
 # %% ../../nbs/guard/6_theta.ipynb #c2583c65
@@ -50,7 +50,8 @@ def load_theta(
     check_place(path, about, _REMEDY)
     theta = t["theta"].float()
     if parameters not in (0, len(theta)):
-        raise DamagedFile(path, f"holds {len(theta)} parameters, and the network has {parameters}", _REMEDY)
+        other = f"holds {len(theta)} parameters, and the network has {parameters}: it is of another run"
+        raise UserError(f"{printable(path)} {other}, so use another folder, or that run's settings")
     return theta
 
 
