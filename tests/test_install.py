@@ -155,7 +155,7 @@ def test_installed_demo(installed, empty):
     assert about["settings"]["data"] == "materials" and len(about["classes"]) == 10
     assert about["versions"]["wearable_imagenet"] == settings()["version"]
     report = json.loads((empty / "runs/demo/report.json").read_text())
-    for arm in ("textures", "noise", "real"):
+    for arm in ("textures", "mosaic", "real", "noise"):
         assert (
             report[f"accuracy_{arm}"].keys() == {"mean", "std", "values"}
             and 0 <= report[f"accuracy_{arm}"]["mean"] <= 1

@@ -18,10 +18,10 @@ from conftest import ROOT, SMALL, assert_same, command, results, run_command, se
 STAGES = {
     "experts": (("run.json", "experts/"), "experts/expert_001/epoch_002.safetensors"),
     "distill": (
-        ("frames/", "checkpoint.", "noise.", "textures.", "tiling.", "loss.", "timelapse."),
+        ("frames/", "checkpoint.", "textures.", "tiling.", "loss.", "timelapse."),
         "frames/step_000008.safetensors",
     ),
-    "evaluate": (("evaluation/", "report.json", "accuracy."), "evaluation/textures_convnet_40epochs_40steps_001.json"),
+    "evaluate": (("evaluation/", "report.json", "accuracy."), "evaluation/textures_convnet_40epochs_*_001.json"),
 }
 
 
@@ -50,11 +50,11 @@ def interrupt(run, stage, undisturbed, arguments, number):
             text=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        while process.poll() is None and not (run / middle).exists():
+        while process.poll() is None and not any(run.glob(middle)):
             time.sleep(0.01)
         process.send_signal(number)
         errors = process.communicate()[1]
-        assert (run / middle).exists(), errors
+        assert any(run.glob(middle)), errors
         if process.returncode:
             return process.returncode, errors
     pytest.fail(f"{stage} always ended before it could be interrupted")

@@ -15,12 +15,19 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from .commands import command_gallery, command_print, command_stage, command_tile, run_demo
+from wearable_imagenet.commands import (
+    command_evaluate,
+    command_gallery,
+    command_print,
+    command_stage,
+    command_tile,
+    run_demo,
+)
 from .core import UserError, clean_path, package_version
 from .guard.trouble import say_trouble, signals_as_stops
 from .repeat import REPEATS, Repeat, parse_repeat
 from .settings import PRESETS
-from .stages import run_distill, run_evaluate, run_experts
+from .stages import run_distill, run_experts
 
 # %% ../nbs/26_cli.ipynb #8f1ca11f
 _RUN = dict(type=clean_path, help="the run's folder (default: %(default)s)")
@@ -33,10 +40,10 @@ _DATA = (
 def _add_stage(
     sub,  # subparsers
     name: str,  # of the command
-    stage,  # such as `run_distill`
+    command,  # a function of the parsed command line, such as from `command_stage`
     default_run: str,  # a folder
     text: str,  # what the command does
-):
+) -> argparse.ArgumentParser:
     "A parser for a subcommand that works on a run"
     goes_on = ". Stop it with Ctrl-C; the same command goes on where it stopped."
     p = sub.add_parser(name, help=text, description=text + goes_on)
@@ -48,7 +55,8 @@ def _add_stage(
     like = "JSON with settings, such as another run's run.json"
     p.add_argument("--settings", type=clean_path, metavar="FILE", help=like)
     p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting; may be given often")
-    p.set_defaults(command=command_stage(stage), again="the same command goes on from here")
+    p.set_defaults(command=command, again="the same command goes on from here")
+    return p
 
 
 def _add_view(
@@ -118,12 +126,16 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("wearable-imagenet", description=about)
     parser.add_argument("--version", action="version", version=package_version())
     sub = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_stage(sub, "demo", run_demo, "runs/demo", "Do everything: experts, textures, evaluation, pictures")
-    _add_stage(sub, "experts", run_experts, "runs/mine", "Train experts on the real images")
-    _add_stage(sub, "distill", run_distill, "runs/mine", "Distil textures (trains missing experts first)")
     _add_stage(
-        sub, "evaluate", run_evaluate, "runs/mine", "Train networks on the textures and test them on real images"
+        sub, "demo", command_stage(run_demo), "runs/demo", "Do everything: experts, textures, evaluation, pictures"
     )
+    _add_stage(sub, "experts", command_stage(run_experts), "runs/mine", "Train experts on the real images")
+    _add_stage(
+        sub, "distill", command_stage(run_distill), "runs/mine", "Distil textures (trains missing experts first)"
+    )
+    judged = "Train networks on textures, and on what they are compared with, and test them on real images"
+    p = _add_stage(sub, "evaluate", command_evaluate, "runs/mine", judged)
+    p.add_argument("what", nargs="?", type=clean_path, help="a run's folder, as --run, or a file of textures alone")
     tiler = _add_view(sub, "tile", command_tile, "Draw every texture tiled, with its name")
     tiler.add_argument("--tiles", type=int, default=3, help="tiles in each direction (default: %(default)s)")
     other = "lay the tiles otherwise than they were made for: a name or shift:DX,DY"

@@ -97,9 +97,9 @@ def open_distiller(
     if run.checkpoint_file.exists():
         load_checkpoint(d, run.checkpoint_file)
         return d
-    d.textures().save(run.noise_file, file=run.noise_file.name)
     if settings.begin:
-        d.begin_with(begin_canvases(read_begin(settings, data), settings, data))
+        t = read_begin(settings, data)
+        d.begin_with(begin_canvases(t, settings, data), t.labels)
     elif settings.start != "noise":
         size, per_class = settings.canvas_size, settings.canvases_per_class
         d.begin_with(start_canvases(settings.start, data, size, settings.seed, settings.repeat, per_class))

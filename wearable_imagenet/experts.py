@@ -77,17 +77,16 @@ def circular_crops(
 # %% ../nbs/12_experts.ipynb #d3cc3ada
 def _tested_epochs(
     epochs: int,  # T, the last epoch
-    keep: int,  # the last epoch that is kept
     train: int,  # number of training images
     test: int,  # number of test images
     testing: float = 0.1,  # share of the training's work that tests may take
 ) -> set[int]:  # epochs, from 0
-    "Which epochs to test: the last, and every k-th of those that are kept"
+    "Which epochs to test: every k-th, and the last"
     if not test:
         return set()
-    cost, keep = test / (3 * train), min(keep, epochs)  # of one test, in epochs
-    kept = [set(range(keep, -1, -k)) | {epochs} for k in range(1, keep + 2)]
-    return next((s for s in kept if len(s) * cost <= testing * epochs + 1e-9), {epochs})
+    cost = test / (3 * train)  # of one test, in epochs
+    some = [{*range(0, epochs + 1, k), epochs} for k in range(1, epochs + 2)]
+    return next((s for s in some if len(s) * cost <= testing * epochs + 1e-9), {epochs})
 
 # %% ../nbs/12_experts.ipynb #8e74eadd
 @torch.no_grad()
@@ -121,7 +120,7 @@ class ExpertTraining:
 
 # %% ../nbs/12_experts.ipynb #46a4c974
 def _figures_so_far(folder, expert, keep, tested, parameters):
-    "Figures of every epoch that is done, None where not tested; an empty list if a file or a figure is missing"
+    "Figures of every epoch that is done, None where not tested; an empty list if a file is missing or damaged"
     latest = latest_file(folder, expert)
     if not latest.exists():
         return []
@@ -133,7 +132,6 @@ def _figures_so_far(folder, expert, keep, tested, parameters):
     except DamagedFile as e:
         warnings.warn(f"{e.path} is damaged ({e.why}): expert {expert} is trained again", stacklevel=2)
         return []
-    whole = whole and all(done[e] for e in tested if e < len(done))
     return [f if e in tested else None for e, f in enumerate(done)] if whole else []
 
 # %% ../nbs/12_experts.ipynb #81b4942a
@@ -148,11 +146,10 @@ def train_expert(
 ):
     "Train one expert up to epoch T, storing `θ*_0 … θ*_keep`"
     latest = latest_file(folder, expert)
-    tested = _tested_epochs(how.epochs, how.keep, len(data.train), len(data.test), how.testing)
+    tested = _tested_epochs(how.epochs, len(data.train), len(data.test), how.testing)
     done = _figures_so_far(folder, expert, how.keep, tested, len(net))
-    theta = (load_theta(latest, LATEST) if done else init_theta(net, generator(how.seed, "expert", expert))).to(
-        how.device
-    )
+    theta = load_theta(latest, LATEST) if done else init_theta(net, generator(how.seed, "expert", expert))
+    theta = theta.to(how.device)
     x, y = (torch.from_numpy(np.array(a)).to(how.device) for a in (data.train.x, data.train.y))
     for epoch in range(len(done), how.epochs + 1):
         if epoch > 0:

@@ -43,6 +43,7 @@ REPEATS = {
     "mirror": Repeat("mirror", "mirror"),
     "ribbon": Repeat(down="edge"),
     "ribbon-down": Repeat(across="edge"),
+    "none": Repeat("edge", "edge"),
 }
 
 # %% ../nbs/09_repeat.ipynb #e32094e7

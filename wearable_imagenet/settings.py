@@ -19,7 +19,7 @@ from .experts import EXPERT_CROPS, STORAGE, ExpertTraining
 from .images.dataset import Dataset
 from .images.quilt import STARTS, check_start
 from .machine import PRECISIONS, find_device
-from .network import NETWORKS, Network, network
+from .network import NETWORKS, Network, check_network, network
 from .repeat import REPEATS, Repeat, check_repeat, parse_repeat
 from .student import METHODS
 
@@ -47,7 +47,7 @@ class CanvasSettings(MachineSettings):
     start_std: float = 0.35  # standard deviation of the pyramid's first canvases
     detail: float = 1.0  # how much each level of the pyramid counts against the next coarser one
     shade_range: float = 0.0  # share of the range of shades that the pyramid keeps to, up to 1; 0: no limit
-    repeat: Repeat = REPEATS["grid"]  # how canvases repeat
+    repeat: Repeat = REPEATS["grid"]  # how canvases repeat; none: ordinary images, as large as the crop
     start: str = "noise"  # what canvases begin as: noise, or a mosaic or a quilt of training images
     begin: str = ""  # a run, or a textures file, whose canvases this run begins with, upsampled; empty: see start
 
@@ -78,16 +78,19 @@ class DistillSettings(CanvasSettings):
     student_batch: int = 0  # canvases a student step; 0 takes all
     trajectories: int = 1  # draws of expert and start epoch whose gradients a distillation step averages
     distill_steps: int = 200  # distillation steps
-    optimiser: str = "sgd"  # of canvases and α: sgd with momentum, or adam, whose steps do not grow with the gradient
+    optimiser: str = (
+        "sgd"  # of canvases, labels and α: sgd with momentum, or adam, whose steps do not grow with the gradient
+    )
     pixel_lr: float = 50.0  # step size for the canvases' parameters
-    decay: str = "none"  # of that step size over distill_steps: none, or cosine, to 0
+    label_lr: float = 0.0  # step size for the logits of learned labels; 0: labels stay hard
+    decay: str = "none"  # of these step sizes over distill_steps: none, or cosine, to 0
     student_lr: float = 0.01  # α₀, the student's first step size
     student_lr_lr: float = 0.01  # step size for log α
-    momentum: float = 0.5  # momentum of both; of adam β₁
+    momentum: float = 0.5  # momentum of all; of adam β₁
     ema: float = 0.0  # what a running mean of the canvases keeps of itself at each step; it is the result. 0: no mean
     checkpoint_every: int = 10  # distillation steps between checkpoints (and frames of the timelapse)
     # evaluation (Appendix B)
-    eval_network: str = "convnet"  # network that is trained on the textures
+    eval_network: str = "convnet"  # network that is trained on the textures, such as alexnet, vgg11 or resnet18
     eval_networks: int = 3  # how many of them
     eval_epochs: int = 1000  # epochs of one crop a canvas
     seed: int = 0  # seed of everything
@@ -97,7 +100,7 @@ _CHOICES = dict(parametrisation=PARAMETRISATIONS, eval_network=NETWORKS, compile
 _CHOICES |= dict(expert_precision=PRECISIONS, expert_storage=STORAGE, expert_crop=EXPERT_CROPS)
 _CHOICES |= dict(start=("noise", *STARTS), optimiser=("sgd", "adam"), decay=("none", "cosine"))
 _MAY_BE_ZERO = {"keep_epochs", "min_start_epoch", "max_start_epoch", "student_batch", "hold_out", "shade_range"}
-_MAY_BE_ZERO |= {"student_lr_lr", "momentum", "ema", "seed"}
+_MAY_BE_ZERO |= {"label_lr", "student_lr_lr", "momentum", "ema", "seed"}
 
 
 def _check_value(name, value):
@@ -150,9 +153,8 @@ def check_settings(
     if unknown := set(s.augment.split("_")) - set(FAMILIES) - {"none"}:
         raise UserError(f"augment has no family {unknown.pop()!r}: use names out of {ALL_FAMILIES}, or none")
     _check_epochs(s)
-    if s.crop_size >> s.depth < 1:
-        most = s.crop_size.bit_length() - 1
-        raise UserError(f"depth {s.depth} halves a crop_size of {s.crop_size} away: use a depth of {most} or less")
+    for kind in ("convnet", s.eval_network):
+        check_network(kind, s.crop_size, s.width, s.depth)
     _check_canvas(s)
     check_start(s.start, s.repeat)
     for name in ("hold_out", "momentum", "ema"):
@@ -167,27 +169,36 @@ def check_settings(
     return s
 
 # %% ../nbs/14_settings.ipynb #45fcec0c
-_TINY = dict(data="tiny-imagenet:.", expert_batch=64, expert_epochs=1, distill_steps=300)
-_CLOTH = dict(canvas_size=128, repeat="half-drop", levels=6, shade_range=0.7, start_std=0.2, pixel_lr=40)
+_FOUND = dict(start="quilt", shade_range=1, expert_crop="circular", expert_lr=0.1, expert_batch=64)
+_FOUND |= dict(train_epochs=44, min_start_epoch=2, max_start_epoch=40, expert_epochs=4, student_steps=40)
+_FOUND |= dict(optimiser="adam", pixel_lr=0.01, momentum=0.9, decay="cosine", ema=0.95, student_lr_lr=0)
+
+_TINY = _FOUND | dict(data="tiny-imagenet:.", expert_batch=256, experts=4, train_epochs=30)
+_TINY |= dict(min_start_epoch=1, max_start_epoch=20, expert_epochs=2, distill_steps=200)
+_SIDE_64 = dict(crop_size=64, canvas_size=128, depth=4, levels=5)
+_SIDE_128 = dict(crop_size=128, canvas_size=256, depth=5, levels=6, eval_networks=5)
+
 _PAPER = dict(crop_size=128, canvas_size=256, parametrisation="pixels", width=128, depth=5)
 _PAPER |= dict(experts=100, train_epochs=50, expert_batch=256, expert_lr=0.01)
 _PAPER |= dict(student_steps=20, expert_epochs=2, max_start_epoch=10, pixel_lr=1000, student_lr=0.01)
 _PAPER |= dict(student_lr_lr=0.01, distill_steps=5000, checkpoint_every=50, eval_networks=5)
+_BIRDS = _FOUND | _SIDE_128 | dict(width=128, experts=20, train_epochs=30, expert_batch=256, expert_epochs=1)
+_BIRDS |= dict(min_start_epoch=1, max_start_epoch=15, distill_steps=1000, checkpoint_every=50)
 
 _LESSON = dict(crop_size=16, width=12, depth=2, canvas_size=32, levels=3, experts=2, train_epochs=8, keep_epochs=8)
 _LESSON |= dict(student_lr=0.02, pixel_lr=30, distill_steps=60, eval_networks=4, eval_epochs=200)
 
 PRESETS: dict[str, dict] = {
-    "materials": {},
-    "cloth": _CLOTH | dict(distill_steps=250, train_epochs=8, eval_networks=3, eval_epochs=500),
-    "tiny": _TINY
-    | dict(canvas_size=64, width=48, start_std=0.15, experts=5, train_epochs=10, pixel_lr=70, eval_networks=4),
-    "tiny64": _TINY
-    | dict(crop_size=64, depth=4, canvas_size=128, levels=5, experts=4, train_epochs=7)
-    | dict(max_start_epoch=2, student_steps=15, pixel_lr=60),
+    "materials": _FOUND | dict(distill_steps=300),
+    "cloth": _FOUND | _SIDE_64 | dict(repeat="half-drop", levels=6, experts=4, distill_steps=150),
+    "photos": _FOUND | _SIDE_128 | dict(experts=5, train_epochs=60, distill_steps=130),
+    "tiny": _TINY | dict(canvas_size=64),
+    "tiny64": _TINY | _SIDE_64,
+    "imagesquawk": _BIRDS | dict(data="imagesquawk:."),
+    "imagefruit": _BIRDS | dict(data="imagefruit:."),
+    "paper": _PAPER | dict(data="imagesquawk:."),
     "lesson": _LESSON,
-    "imagesquawk": _PAPER | dict(data="imagesquawk:."),
-    "imagefruit": _PAPER | dict(data="imagefruit:."),
+    "plain": {},
 }
 
 # %% ../nbs/14_settings.ipynb #19ecfaac
@@ -210,8 +221,16 @@ def _parse(name, value, default):
         raise UserError(f"{name} {value!r} is not a {type(default).__name__}") from None
 
 
+def _as_repeat_asks(s, given):
+    "What a repeat leaves open: ordinary images, or a start that no piece has to cross a border for"
+    asked: dict = {"canvas_size": (s.crop_size,) * 2} if s.repeat == REPEATS["none"] else {}
+    if s.start == "quilt" and {"mirror", "edge"} & {s.repeat.down, s.repeat.across}:
+        asked["start"] = "mosaic"
+    return dataclasses.replace(s, **{name: value for name, value in asked.items() if name not in given})
+
+
 def make_settings(
-    preset: str = "materials",  # a name in `PRESETS`
+    preset: str = "plain",  # a name in `PRESETS`
     /,
     **changes,  # settings that differ; text is converted
 ) -> DistillSettings:
@@ -223,7 +242,7 @@ def make_settings(
     if unknown := [k for k in changes if k not in defaults]:
         raise UserError(f"setting {unknown[0]!r} is not known: use one of {', '.join(defaults)}")
     parsed = {k: _parse(k, v, defaults[k]) for k, v in (PRESETS[preset] | changes).items()}
-    return check_settings(DistillSettings(**parsed))
+    return check_settings(_as_repeat_asks(DistillSettings(**parsed), changes))
 
 # %% ../nbs/14_settings.ipynb #d0491f75
 def settings_text(

@@ -62,7 +62,7 @@ def student_step(
     net: Network,  # the student
     theta: torch.Tensor,  # (P,) its parameters
     x: torch.Tensor,  # (B, C, h, w) patches
-    y: torch.Tensor,  # (B,) labels
+    y: torch.Tensor,  # (B,) labels, or (B, K) probabilities
     student_lr: torch.Tensor,  # step size α
 ) -> torch.Tensor:  # (P,) parameters after the step
     "One differentiable step of gradient descent (Algorithm 1, line 13)"
@@ -75,7 +75,7 @@ class Student(NamedTuple):
 
     net: Network  # the network
     canvases: torch.Tensor  # (n, C, H, W)
-    y: torch.Tensor  # (n,) label of every canvas
+    y: torch.Tensor  # (n,) label of every canvas, or (n, K) probabilities
     lr: torch.Tensor  # step size α
     steps: list[Step]  # the plan, `N` steps
     crop_size: int  # side of a crop, pixels
@@ -84,7 +84,7 @@ class Student(NamedTuple):
     def sees(
         self,
         step: Step,  # one of the plan
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # (B, C, crop_size, crop_size) and (B,)
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # (B, C, crop_size, crop_size) and (B,) or (B, K)
         "The mini-batch of a step: patches and labels"
         return patches(self.canvases, step, self.crop_size, self.repeat), self.y[step.which]
 
@@ -105,44 +105,46 @@ def along(
     net: Network,  # the student
     theta: torch.Tensor,  # (P,) its parameters
     x: torch.Tensor,  # (B, C, h, w) patches
-    y: torch.Tensor,  # (B,) labels
+    y: torch.Tensor,  # (B,) labels, or (B, K) probabilities
     λ: torch.Tensor,  # (P,) a direction
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # scalar, (P,), (B, C, h, w), all without a graph
-    "`⟨∇_θ ℓ, λ⟩`, and its derivatives in `θ` (the Hessian times `λ`) and in `x`"
+) -> tuple[torch.Tensor, ...]:  # scalar, (P,), (B, C, h, w) and for probabilities (B, K), all without a graph
+    "`⟨∇_θ ℓ, λ⟩`, and its derivatives in `θ` (the Hessian times `λ`), in `x`, and in `y` if that is soft"
     with with_gradients():
-        theta, x = theta.detach().requires_grad_(), x.detach().requires_grad_()
+        inputs = [t.detach().requires_grad_() for t in (theta, x, y) if t.is_floating_point()]
+        theta, x, y = (*inputs, y)[:3]
         (g,) = torch.autograd.grad(cross_entropy(net, theta, x, y), theta, create_graph=True)
         s = g @ λ
-        return s.detach(), *torch.autograd.grad(s, [theta, x])
+        return s.detach(), *torch.autograd.grad(s, inputs)
 
 # %% ../nbs/13_student.ipynb #66db1751
 class _Rebuild(torch.autograd.Function):
     "`unroll` with one step's graph at a time"
 
     @staticmethod
-    def forward(ctx, theta, canvases, lr, student):
+    def forward(ctx, theta, canvases, y, lr, student):
         path = [theta]
         for step in student.steps:
             g, _ = student.net.run(gradient, path[-1], *student.sees(step))
             path.append(path[-1] - lr * g)
-        ctx.save_for_backward(canvases, lr, *path[:-1])
-        ctx.student = student._replace(canvases=None, lr=None)
+        ctx.save_for_backward(canvases, y, lr, *path[:-1])
+        ctx.student = student._replace(canvases=None, y=None, lr=None)
         return path[-1]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, λ):
-        canvases, lr, *path = ctx.saved_tensors
+        canvases, y, lr, *path = ctx.saved_tensors
         canvases, d_lr = canvases.detach().requires_grad_(), torch.zeros_like(lr)
-        student = ctx.student._replace(canvases=canvases)
+        y = y.detach().requires_grad_(y.is_floating_point())
+        student = ctx.student._replace(canvases=canvases, y=y)
         for theta, step in zip(reversed(path), reversed(student.steps)):
             with torch.enable_grad():
-                x, y = student.sees(step)
-            s, Hλ, dx = student.net.run(along, theta, x.detach(), y, λ)
-            x.backward(-lr * dx)  # adds to canvases.grad
+                seen = student.sees(step)
+            s, Hλ, *d_seen = student.net.run(along, theta, *(t.detach() for t in seen), λ)
+            torch.autograd.backward(seen[: len(d_seen)], [-lr * d for d in d_seen])  # adds to canvases.grad and y.grad
             d_lr -= s
             λ = λ - lr * Hλ
-        return λ, canvases.grad, d_lr, None
+        return λ, canvases.grad, y.grad, d_lr, None
 
 
 def unroll_rebuild(
@@ -150,7 +152,7 @@ def unroll_rebuild(
     theta: torch.Tensor,  # (P,) where it starts
 ) -> torch.Tensor:  # (P,) where it ends
     "`unroll` by rebuilding one step at a time on the way back"
-    return _Rebuild.apply(theta, student.canvases, student.lr, student)
+    return _Rebuild.apply(theta, student.canvases, student.y, student.lr, student)
 
 # %% ../nbs/13_student.ipynb #1031119a
 METHODS = ("auto", "store", "rebuild")
@@ -200,7 +202,7 @@ def unroll(
     theta: torch.Tensor,  # (P,) where it starts: θ*_t
     method: str | int = "store",  # a name in `METHODS`, or how many of the last steps to store
 ) -> torch.Tensor:  # (P,) where it ends: θ̂_{t+N}
-    "The student's path, differentiable in `canvases`, `lr` and `theta` (Algorithm 1, lines 8–14)"
+    "The student's path, differentiable in `canvases`, soft `y`, `lr` and `theta` (Algorithm 1, lines 8–14)"
     stored = stored_steps(method, student, theta) if isinstance(method, str) else method
     first = max(0, len(student.steps) - stored)
     if first:

@@ -28,6 +28,8 @@ def _disagreement(about, t):
     classes = len(about["classes"])
     if t["y"].max() >= classes or t["y"].bincount().max() > settings.canvases_per_class:
         return f"its {n} labels are more than {settings.canvases_per_class} for each of {classes} classes"
+    if (labels := t.get("labels")) is not None and (labels.shape != (n, classes) or labels.min() < 0):
+        return f"its learned labels are not {n} rows of {classes} probabilities"
     if (H, W) != settings.canvas_size or channels not in (1, 3):
         return f"its canvases are {channels}×{H}×{W}, its settings say {say_size(settings.canvas_size)}"
     return ""
@@ -36,7 +38,7 @@ def _disagreement(about, t):
 TEXTURES = Form(
     "take it away and distil: it is made again from the checkpoint (or put back a copy)",
     dict(
-        canvases=Numbers("n C H W"),
+        canvases=Numbers("n C H W", "float32 float16"),
         y=Numbers("n", "int64", 0),
         mean=Numbers("C"),
         std=Numbers("C", low=_SMALLEST),
@@ -52,12 +54,13 @@ class Textures:
     "Distilled canvases and all that is needed to use them; `textures[i]` is a tile"
 
     canvases: torch.Tensor  # (n, C, H, W), normalized colors
-    y: torch.Tensor  # (n,) label of every canvas
+    y: torch.Tensor  # (n,) class of every canvas
     student_lr: float  # learned step size α
     mean: torch.Tensor  # (C,) of the real images
     std: torch.Tensor  # (C,) of the real images
     classes: list[str]  # class names in label order
     settings: DistillSettings  # how they were made
+    labels: torch.Tensor | None = None  # (n, K) probabilities, if labels were learned
 
     def __len__(self) -> int:
         return len(self.y)
@@ -86,6 +89,10 @@ class Textures:
         return self.canvases.shape[1]
 
     @property
+    def targets(self) -> torch.Tensor:  # (n,) classes, or (n, K) probabilities if labels were learned
+        return self.y if self.labels is None else self.labels
+
+    @property
     def colors(self) -> torch.Tensor:  # (n, C, H, W), some values outside 0 … 1
         return denormalise(self.canvases, self.mean, self.std, clip=False)
 
@@ -95,7 +102,8 @@ class Textures:
         **said,  # what else to say of it, such as `file`, its name in a run
     ):
         "Write everything into one safetensors file, whole or not at all"
-        tensors = {name: getattr(self, name) for name in ("canvases", "y", "mean", "std")}
+        names = ["canvases", "y", "mean", "std"] + ["labels"] * (self.labels is not None)
+        tensors = {name: getattr(self, name) for name in names}
         tensors["student_lr"] = torch.tensor(self.student_lr, dtype=torch.float64, device="cpu")
         about = dict(classes=self.classes, settings=settings_text(self.settings), version=package_version(), **said)
         save_tensors(path, tensors, about)
@@ -109,7 +117,8 @@ class Textures:
         check_file(path, ": distil first (wearable-imagenet distill)")
         t, about = read_tensors(path, TEXTURES)
         check_place(path, about, TEXTURES.remedy)
-        what = {name: t[name] for name in ("canvases", "y", "mean", "std")}
+        what = {name: t[name] for name in ("canvases", "y", "mean", "std")} | dict(labels=t.get("labels"))
+        what["canvases"] = what["canvases"].float()  # files for sending may have 16 bits
         settings, classes = make_settings(**about["settings"]), [printable(name) or "�" for name in about["classes"]]
         return cls(**what, student_lr=t["student_lr"].item(), classes=classes, settings=settings)
 

@@ -85,13 +85,11 @@ def test_evaluation_follows(move, judged):
     assert judged.value(PATCHES) == str(patches)
     assert (
         judged.python(
-            f"'{{mean:.1%}} ± {{std:.1%}}'.format(**evaluate(run, settings, data, ('{arm}',), pool={patches})['{arm}'])"
+            f"'{{mean:.1%}} ± {{std:.1%}}'.format(**evaluate(textures, data, run.evaluation_folder, ('{arm}',), pool={patches})['{arm}'])"
         )
         in caption
     )
-    shown, said, share = eval(
-        judged.python(f"most_confused(read_confusion(run, settings, '{arm}', {patches}), data.classes)[0]")
-    )
+    shown, said, share = eval(judged.python(f"most_confused(curves['{arm}'][{patches}]['confusion'], data.classes)[0]"))
     assert f"{share:.0%} of {shown} is taken for {said}" in caption
     assert_agrees(judged, "explorer")
     changed = judged.picture() != before

@@ -213,7 +213,7 @@ def test_studio(studio):
 
     assert (
         studio.python(
-            "{'run.json', 'experts', 'checkpoint.safetensors', 'noise.safetensors', 'textures.safetensors', 'tiling.png', 'loss.png'} - {path.name for path in run.folder.iterdir()}"
+            "{'run.json', 'experts', 'checkpoint.safetensors', 'textures.safetensors', 'tiling.png', 'loss.png'} - {path.name for path in run.folder.iterdir()}"
         )
         == "set()"
     )

@@ -6,7 +6,6 @@
 __all__ = ['arm_pictures', 'draw_mistakes', 'EvaluationExplorer', 'say_evaluation']
 
 # %% ../../nbs/explore/7_evaluation.ipynb #1c5ac676
-import os
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,29 +15,26 @@ import torch
 from matplotlib.figure import Figure, FigureBase
 from tqdm.auto import tqdm
 
-from ..core import clean_path
-from ..evaluate import ARM_NAMES, ARMS, POOLS, evaluate_pools, real_pool
+from ..evaluate import ARM_NAMES, ARMS, arm_canvases, real_pool
 from .explorer import Explorer, dropdown, labelled
 from ..figure import Picture
 from ..images.dataset import Dataset, denormalise
-from ..run import Run
-from ..scores import draw_confusion, draw_pools, most_confused, read_confusion
-from ..settings import DistillSettings
+from ..scores import POOLS, draw_confusion, draw_pools, evaluate_pools, most_confused
 from ..textures import Textures
 
 # %% ../../nbs/explore/7_evaluation.ipynb #6a5ddb81
 def arm_pictures(
-    run: Run,  # with its textures
-    s: DistillSettings,  # settings
+    t: Textures,  # the textures
     data: Dataset,  # the real images
     arm: str,  # a name in `ARMS`
 ) -> torch.Tensor:  # (K, 3, H, W), 0 … 1; one a class
-    "What networks of an arm are trained on, one picture a class"
-    if arm != "real":
-        t = run.textures if arm == "textures" else Textures.load(run.noise_file)
-        return torch.stack([tile.image for tile in t][:: s.canvases_per_class])
-    x, _ = real_pool(data, 1, s.canvases_per_class, s.seed * 1000)
-    return denormalise(x[0, :: s.canvases_per_class], data.mean, data.std).expand(-1, 3, -1, -1)
+    "What the first network of an arm is trained on, one picture a class"
+    many = t.settings.canvases_per_class
+    if arm == "real":
+        shown = real_pool(data, 1, many, t.settings.seed * 1000)[0][0]
+    else:
+        shown = arm_canvases(arm, t, data, 0)
+    return denormalise(shown[::many], data.mean, data.std).expand(-1, 3, -1, -1)
 
 # %% ../../nbs/explore/7_evaluation.ipynb #cee10338
 def draw_mistakes(
@@ -63,23 +59,23 @@ class EvaluationExplorer(Explorer):
 
     def __init__(
         self,
-        run: Run | Path,  # with its textures
-        settings: DistillSettings,  # settings
+        t: Textures,  # the textures; their settings say how many networks, of what kind, for how long
         data: Dataset,  # the real images
+        folder: Path,  # where the results of single networks are kept
         pools: tuple = POOLS,  # numbers of patches
         progress=partial(tqdm, disable=True),  # a tqdm-like bar
     ):
-        self.run, self.settings, self.data = Run(clean_path(os.fspath(run))), settings, data
-        self.curves = evaluate_pools(self.run, settings, data, pools, progress=progress)
+        self.t, self.data = t, data
+        self.curves = evaluate_pools(t, data, folder, pools, progress=progress)
         how = dict(options=list(pools), value=pools[-1])
         patches = labelled(widgets.SelectionSlider, "patches n of a class", **how)
         super().__init__(patches=patches, arm=dropdown([(ARM_NAMES[arm], arm) for arm in ARMS], "trained on"))
 
     def compute(self, patches, arm) -> dict:
         "What networks of an `arm` that were given `patches` of each class have learned"
-        confusion = read_confusion(self.run, self.settings, arm, patches)
-        mistakes = most_confused(confusion, self.data.classes)
-        return dict(figures=self.curves[arm][patches], confusion=confusion, mistakes=mistakes)
+        figures = self.curves[arm][patches]
+        mistakes = most_confused(figures["confusion"], self.data.classes)
+        return dict(figures=figures, confusion=figures["confusion"], mistakes=mistakes)
 
     def draw(self, result: SimpleNamespace) -> Figure:
         fig, names = Picture(figsize=(9.5, 4.6), dpi=90, layout="constrained"), self.data.classes
@@ -89,7 +85,7 @@ class EvaluationExplorer(Explorer):
         ax = top.subplots()
         draw_pools(self.curves, 1 / len(names), ax)
         ax.plot(result.patches, 100 * result.figures["mean"], "o", ms=11, mfc="none", mec="k", mew=1.5)
-        pictures = arm_pictures(self.run, self.settings, self.data, result.arm)
+        pictures = arm_pictures(self.t, self.data, result.arm)
         draw_mistakes(bottom, pictures, names, result.mistakes)
         return fig
 
@@ -105,7 +101,8 @@ def say_evaluation(
 ) -> str:
     "What networks have learned, in words"
     one, many = ("real image", "real images") if arm == "real" else ("patch", "patches")
-    what = f"{patches} {one if patches == 1 else many} a class" + " (untrained noise)" * (arm == "noise")
+    what = f"{patches} {one if patches == 1 else many} a class"
+    what += f" ({ARM_NAMES[arm]})" if arm in ("mosaic", "noise") else ""
     taken = "; ".join(f"{share:.0%} of {shown} is taken for {said}" for shown, said, share in mistakes[:3])
     good = f"{figures['mean']:.1%} ± {figures['std']:.1%} of the test images are right"
     return f"{len(figures['values'])} networks, each trained on {what}: {good}. {taken or 'no mistake'}."

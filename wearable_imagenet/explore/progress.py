@@ -34,7 +34,7 @@ def quick_accuracy(
     "Share of test images that one network recognises after a short training on the textures"
     s, test, device = t.settings, slice(None, None, max(1, len(data.test) // 1000)), find_device(t.settings.device)
     net = settings_network(replace(s, compile="off"), t)  # compiling takes longer than the training
-    source = texture_source(t.canvases, t.y, s.crop_size, s.repeat, s.augment)
+    source = texture_source(t.canvases, t.targets, s.crop_size, s.repeat, s.augment)
     theta = train_on(net, source, Protocol(t.student_lr, epochs, s.seed, device), on_epoch=on_epoch)
     x, y = data.normalise(data.test.x[test]), torch.from_numpy(np.array(data.test.y[test]))
     return accuracy(net, theta, x.to(device), y.to(device))

@@ -44,18 +44,18 @@ def follow_expert(
     start, target = buffer[expert, start_epoch], buffer[expert, start_epoch + s.expert_epochs]
     canvases = t.canvases.clone().requires_grad_()
     alpha, path = torch.tensor(t.student_lr, dtype=torch.float32, device="cpu"), [start]
-    student = Student(net, canvases, t.y, alpha, plan[: s.student_steps], s.crop_size, s.repeat)
+    student = Student(net, canvases, t.targets, alpha, plan[: s.student_steps], s.crop_size, s.repeat)
     for step in student.steps:  # each goes on from the last, so the gradient runs through all
         path.append(unroll(student._replace(steps=[step]), path[-1]))
     distances = [matching_loss(theta, start, target) for theta in path]
-    trail, order, (x, y) = read_trail(buffer, expert), step.which.argsort(), student.sees(step)
+    trail, order, (x, _) = read_trail(buffer, expert), step.which.argsort(), student.sees(step)
     origin, plane = principal_plane(trail)
     return dict(
         loss=distances[-1].item(),
         distances=[d.item() for d in distances],
         change=-torch.autograd.grad(distances[-1], canvases)[0],
         patches=x.detach()[order],
-        labels=y[order],
+        labels=t.y[step.which][order],
         trail=(trail - origin) @ plane.T,
         path=(torch.stack(path).detach() - origin) @ plane.T,
     )

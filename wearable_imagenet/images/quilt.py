@@ -153,7 +153,7 @@ def check_start(
     "Refuse a quilt where no piece could cross the border"
     if kind == "quilt" and {"mirror", "edge"} & {repeat.down, repeat.across}:
         raise UserError(
-            f"start quilt has no pieces across the edges of a {repeat}: use start mosaic, or another repeat"
+            f"start quilt has no pieces across the edges of the repeat {repeat}: use start mosaic, or another repeat"
         )
 
 
