@@ -33,6 +33,7 @@ SMALL = dict(
     expert_batch=2,
     student_steps=4,
     expert_epochs=2,
+    decay="none",
     min_start_epoch=0,
     max_start_epoch=3,
     distill_steps=40,

@@ -21,7 +21,7 @@ COMMANDS = {
     "experts": ["--run", "--preset", "--data", "--settings", "--set"],
     "distill": ["--run", "--preset", "--data", "--settings", "--set"],
     "evaluate": ["--run", "--preset", "--data", "--settings", "--set"],
-    "tile": ["--run", "--out", "--force", "--tiles", "--repeat"],
+    "tile": ["--run", "--out", "--force", "--yes", "--tiles", "--repeat"],
     "gallery": ["--out", "--force", "--inches"],
     "print": [
         "--run",
@@ -264,12 +264,12 @@ def test_damaged_run(name, content, refuse, finished):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["tile", "--tiles", "0"], ["--tiles 0", "1 or more"]),
+        (["tile", "--tiles", "0"], ["--tiles 0", "1 to 100"]),
         (["print", "--class", "gras"], ["'gras'", "cliff, grass, snow"]),
-        (["print", "--inches", "0"], ["inches 0", "more than zero"]),
+        (["print", "--inches", "0"], ["--inches 0", "0.01"]),
         (["print", "--inches", "nan"], ["inches nan"]),
         (["print", "--inches", "inf"], ["inches inf"]),
-        (["print", "--dpi", "-1"], ["dpi -1", "more than zero"]),
+        (["print", "--dpi", "-1"], ["--dpi -1", "1 to 10000"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else value,
 )

@@ -24,6 +24,7 @@ from wearable_imagenet.commands import (
     run_demo,
 )
 from .core import UserError, clean_path, package_version
+from .guard.bounds import BOUNDS
 from .guard.trouble import say_trouble, signals_as_stops
 from .repeat import REPEATS, Repeat, parse_repeat
 from .settings import PRESETS
@@ -31,6 +32,7 @@ from .stages import run_distill, run_experts
 
 # %% ../nbs/26_cli.ipynb #8f1ca11f
 _RUN = dict(type=clean_path, help="the run's folder (default: %(default)s)")
+_YES = "begin, even if it takes over 2 GB of memory or a day"
 _ANEW = "what was not finished was not written; the same command begins again"
 _DATA = (
     "materials, folder:PATH, tiny-imagenet:PATH, imagesquawk:PATH, imagefruit:PATH, …, fashion-mnist:PATH, cifar10:PATH"
@@ -55,6 +57,7 @@ def _add_stage(
     like = "JSON with settings, such as another run's run.json"
     p.add_argument("--settings", type=clean_path, metavar="FILE", help=like)
     p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting; may be given often")
+    p.add_argument("--yes", action="store_true", help=_YES)
     p.set_defaults(command=command, again="the same command goes on from here")
     return p
 
@@ -70,6 +73,7 @@ def _add_view(
     p.add_argument("--run", default=Path("runs/demo"), **_RUN)
     p.add_argument("--out", type=clean_path, help="where to write")
     p.add_argument("--force", action="store_true", help="overwrite files that exist")
+    p.add_argument("--yes", action="store_true", help=_YES)
     p.set_defaults(command=command, again=_ANEW)
     return p
 
@@ -93,8 +97,8 @@ def _add_print(
     inches = "width of one tile (default: 4); the height follows, and both become even numbers of pixels"
     p.add_argument("--inches", type=float, help=inches)
     p.add_argument("--cm", type=float, help="width of one tile, in centimetres")
-    p.add_argument("--pixels", type=int, help="width of one tile, in pixels")
-    p.add_argument("--dpi", type=float, default=150, help="dots an inch (default: %(default)s)")
+    p.add_argument("--pixels", type=int, help=f"width of one tile, {BOUNDS['--pixels']}")
+    p.add_argument("--dpi", type=float, default=150, help=f"{BOUNDS['--dpi']} (default: %(default)s)")
     sheet = "fill a sheet of this size, such as 42x36in or 100x90cm (default: one tile)"
     p.add_argument("--sheet", metavar="WIDTHxHEIGHT", help=sheet)
     repeat = f"{', '.join(REPEATS)} or shift:DX,DY (default: the one that the textures were made for)"
@@ -137,7 +141,7 @@ def make_parser() -> argparse.ArgumentParser:
     p = _add_stage(sub, "evaluate", command_evaluate, "runs/mine", judged)
     p.add_argument("what", nargs="?", type=clean_path, help="a run's folder, as --run, or a file of textures alone")
     tiler = _add_view(sub, "tile", command_tile, "Draw every texture tiled, with its name")
-    tiler.add_argument("--tiles", type=int, default=3, help="tiles in each direction (default: %(default)s)")
+    tiler.add_argument("--tiles", type=int, default=3, help=f"{BOUNDS['--tiles']} (default: %(default)s)")
     other = "lay the tiles otherwise than they were made for: a name or shift:DX,DY"
     tiler.add_argument("--repeat", type=_known_repeat, help=other)
     _add_print(sub)

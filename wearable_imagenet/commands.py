@@ -24,6 +24,7 @@ from .cloth.sheet import Order
 from .core import UserError, check_file, printable
 from .evaluate import ARMS, asked, evaluate
 from .figure import save_figure
+from .guard.bounds import check_bound, check_work, run_seconds
 from .guard.form import Form, read_record, write_record
 from .guard.lock import own_folder, own_place
 from .guard.place import check_place_for
@@ -83,6 +84,17 @@ def say_data(
     return lines + [f"note: {line}" for line in [*say_files(data.notes), say_repeated(data)] if line]
 
 # %% ../nbs/25_commands.ipynb #4062eaba
+def _run_bytes(s, data):
+    "Memory of the canvases, with pyramid, gradients and momentum, about"
+    return 48.0 * len(data.classes) * s.canvases_per_class * data.channels * s.canvas_size[0] * s.canvas_size[1]
+
+
+def _run_seconds(s, data):
+    "Time of experts and distillation on this machine, about"
+    speed = 2e10 if find_device(s.device).type == "cpu" else 1e13
+    return run_seconds(s, len(data.train), data.channels, len(data.classes), speed)
+
+
 def command_stage(
     stage,  # such as `run_distill`: called with run, settings, data and a progress bar
 ):  # a function of the parsed command line
@@ -93,6 +105,7 @@ def command_stage(
         with use_precision(s.expert_precision, find_device(s.device)):
             pass  # refuses what this machine does not have
         data = find_data(s, partial(tqdm, leave=False))
+        check_work(f"the run {a.run}", _run_bytes(s, data), _run_seconds(s, data), a.yes)
         with own_folder(a.run):
             run = open_run(a.run, s, data)
             drop_results(run.evaluation_folder)
@@ -180,8 +193,8 @@ def command_tile(
     "Draw the tiling of a run"
     t, source = Run(a.run).textures, (Run(a.run).textures_file,)
     out = check_place_for(a.out or a.run / "tiling.png", (".png",), a.force or not a.out, source)
-    if a.tiles < 1:
-        raise UserError(f"--tiles {a.tiles} must be 1 or more")
+    check_bound("--tiles", a.tiles)
+    check_work("this picture", 24.0 * a.tiles**2 * t.canvases.shape[2:].numel() * len(t), yes=a.yes)
     if a.repeat:
         check_repeat(t.canvases.shape[2:], a.repeat)
         t = replace(t, settings=replace(t.settings, repeat=a.repeat))
@@ -197,8 +210,9 @@ def tile_inches(
     given = [f"--{name}" for name in ("inches", "cm", "pixels") if getattr(a, name) is not None]
     if len(given) > 1:
         raise UserError(f"{' and '.join(given)} both give the width of a tile: use one of them")
-    if a.dpi <= 0:
-        raise UserError(f"--dpi {a.dpi:g} must be more than zero")
+    for name in ("inches", "cm", "pixels", "dpi"):
+        if getattr(a, name) is not None:
+            check_bound(f"--{name}", getattr(a, name))
     if a.cm is not None:
         return a.cm / 2.54
     if a.pixels is not None:
@@ -218,7 +232,10 @@ def sheet_inches(
         raise UserError(
             f"--sheet {text!r} is not a size: write width x height with its unit, such as 42x36in or 100x90cm"
         )
-    return tuple(float(v) / (2.54 if found[3] == "cm" else 1) for v in found.groups()[:2])
+    sides = tuple(float(v) / (2.54 if found[3] == "cm" else 1) for v in found.groups()[:2])
+    for side in sides:
+        check_bound("--sheet", side)
+    return sides
 
 # %% ../nbs/25_commands.ipynb #447f04a6
 def _wanted_canvases(
@@ -244,6 +261,9 @@ def print_files(
     return {i: check_place_for(p, (p.suffix,), a.force, (Run(a.run).textures_file,)) for i, p in files.items()}
 
 # %% ../nbs/25_commands.ipynb #548c538c
+_PIXELS = 1e8  # of a sheet that are written in a second, about
+
+
 def command_print(
     a,  # the parsed command line
 ):
@@ -252,6 +272,10 @@ def command_print(
     if a.proof and a.sheet:
         raise UserError("--proof is one page: leave --sheet out")
     order = Order(tile_inches(a), a.dpi, sheet_inches(a.sheet), a.repeat, a.tone, a.inks)
+    check_bound("--tone", a.tone)
+    sides = order.sheet or (0, 0)
+    pixels = len(_wanted_canvases(t, a.name)) * sides[0] * sides[1] * a.dpi**2
+    check_work("this print", seconds=pixels / _PIXELS, yes=a.yes)
     progress = partial(tqdm, leave=False, mininterval=0.5, disable=a.sheet is None)
     files, lost = print_files(t, a), {}
     for i, path in files.items():

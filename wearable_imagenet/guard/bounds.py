@@ -51,6 +51,7 @@ BOUNDS: dict[str, Bound] = {
     "pixel_lr": Bound(_TINY, 1e12),
     "student_lr": Bound(_TINY, 1e4),
     "student_lr_lr": Bound(0, 1e4),
+    "label_lr": Bound(0, 1e4),
     "momentum": Bound(0, 1),
     "ema": Bound(0, 1),
     "checkpoint_every": Bound(1, _MANY, "steps"),
