@@ -24,7 +24,7 @@ from .cloth.sheet import Order
 from .core import UserError, check_file, printable
 from .evaluate import ARMS, asked, evaluate
 from .figure import save_figure
-from .guard.bounds import check_bound, check_work, run_seconds
+from .guard.bounds import check_bound, check_work, run_work
 from .guard.form import Form, read_record, write_record
 from .guard.lock import own_folder, own_place
 from .guard.place import check_place_for
@@ -84,17 +84,6 @@ def say_data(
     return lines + [f"note: {line}" for line in [*say_files(data.notes), say_repeated(data)] if line]
 
 # %% ../nbs/25_commands.ipynb #4062eaba
-def _run_bytes(s, data):
-    "Memory of the canvases, with pyramid, gradients and momentum, about"
-    return 48.0 * len(data.classes) * s.canvases_per_class * data.channels * s.canvas_size[0] * s.canvas_size[1]
-
-
-def _run_seconds(s, data):
-    "Time of experts and distillation on this machine, about"
-    speed = 2e10 if find_device(s.device).type == "cpu" else 1e13
-    return run_seconds(s, len(data.train), data.channels, len(data.classes), speed)
-
-
 def command_stage(
     stage,  # such as `run_distill`: called with run, settings, data and a progress bar
 ):  # a function of the parsed command line
@@ -105,7 +94,7 @@ def command_stage(
         with use_precision(s.expert_precision, find_device(s.device)):
             pass  # refuses what this machine does not have
         data = find_data(s, partial(tqdm, leave=False))
-        check_work(f"the run {a.run}", _run_bytes(s, data), _run_seconds(s, data), a.yes)
+        check_work(f"the run {a.run}", *run_work(s, data, find_device(s.device).type), yes=a.yes)
         with own_folder(a.run):
             run = open_run(a.run, s, data)
             drop_results(run.evaluation_folder)
