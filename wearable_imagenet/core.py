@@ -188,8 +188,11 @@ def clean_path(
 ) -> Path:
     "A path without the quotes around it or `file://` in front of it, and with the home folder for `~`."
     text = str(path)
-    if "\0" in text:
-        raise UserError(f"{printable(text)} holds a zero byte, and no path does")
+    try:
+        if b"\0" in os.fsencode(text):
+            raise ValueError
+    except ValueError:
+        raise UserError(f"{printable(text)} holds what no path can, such as a zero byte") from None
     if os.path.lexists(text):
         return Path(text)
     text = text.strip()

@@ -76,7 +76,7 @@ def check_bound(
     "Refuse a number that is out of bounds"
     bound = BOUNDS.get(name, Bound(-math.inf, math.inf))
     if not bound.low <= value <= bound.high:
-        shown = f"{value:g}" if isinstance(value, float) or abs(value) > 10**12 else value
+        shown = f"{value:g}" if isinstance(value, float) else value if abs(value) < 10**20 else "of so many digits"
         raise UserError(f"{name} {shown} is out of bounds: use {bound}")
 
 # %% ../../nbs/guard/8_bounds.ipynb #16b972f8
