@@ -411,3 +411,34 @@ def test_a_killed_owner_leaves_no_lock(tmp_path, finished_copy=None):
     owner.communicate()
     third = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert (third.stdout, list(tmp_path.glob("run/.*"))) == ("in\n", [])
+
+
+REMADE = {
+    "experts": ["experts"],
+    "distill": ["checkpoint.safetensors", "textures.safetensors"],
+    "evaluate": ["evaluation"],
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of Unix")
+@pytest.mark.parametrize("name", ["experts", "distill", "evaluate", "tile", "print"])
+def test_disks_that_fill(name, seen, tmp_path):
+    """No room for files over so many bytes: one line that names one, and with room again the very same run."""
+    wanted = results(seen)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in (1, 50, 200, 500, 1000, 1500, 2500, 4000, 8000, 20000) if LONG else (1, 1500):
+        run = linked(seen, tmp_path / str(size))
+        for made in REMADE.get(name, []):
+            shutil.rmtree(run / made) if (run / made).is_dir() else (run / made).unlink()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            status, lines, said = call(words_of(name, run))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert status in (0, 1), said[-500:]
+        assert status == 0 or len(lines) == 1 and str(run) in lines[0] and "program" not in lines[0], said[-500:]
+        assert not list(run.rglob(".*"))
+        if status:
+            assert call([*words_of(name, run), *(["--force"] if name == "print" else [])])[0] == 0
+        got = results(run)
+        assert [f for f in wanted if f.startswith(MADE[name]) and got.get(f) != wanted[f]] == []

@@ -149,3 +149,27 @@ def test_killed_between_writing_and_renaming(tmp_path, photos, undisturbed):
     assert [name for name in tree(run) if Path(name).name.startswith(".")] == []  # swept by the attempt that followed
     assert_whole(run)
     assert_same(run, undisturbed)
+
+
+def test_a_killed_print_is_swept(tmp_path, undisturbed):
+    """What a killed print left half written goes when the next command owns the folder."""
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    arguments = ["print", "--run", run, "--class", "grass"]
+    process = subprocess.Popen(command(*arguments, "--sheet", "42x3600in"), stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list((run / "prints").glob(".tmp-*")):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert list((run / "prints").glob(".tmp-*"))
+    run_command(*arguments, "--pixels", "24")
+    assert [p.name for p in (run / "prints").iterdir()] == ["grass_001.png"] and not list(run.glob(".*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_stopped_by_a_signal(number, tmp_path, photos, undisturbed):
+    """A batch system's request to end, and a terminal that is closed: as Ctrl-C."""
+    run = tmp_path / "run"
+    arguments = ["experts", "--run", run, "--data", f"folder:{photos}", *sets(**SMALL)]
+    status, errors = interrupt(run, "experts", undisturbed, arguments, number)
+    assert status == 128 + number and errors.splitlines()[-1] == "stopped; the same command goes on from here"
+    assert not [name for name in tree(run) if Path(name).name.startswith(".")]
