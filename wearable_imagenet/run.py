@@ -56,7 +56,7 @@ SECONDS = Form(
 )
 REPORT = Form(
     "evaluate again (wearable-imagenet evaluate), which makes it again",
-    about={"student_lr?": Number(0), "seconds?": dict, "versions?": dict},
+    about={"accuracy_textures": _SUMMARY, "student_lr?": Number(0), "seconds?": dict, "versions?": dict},
     agree=lambda about, _: fault_in_value([v for k, v in about.items() if k.startswith("accuracy_")], [_SUMMARY]),
 )
 
