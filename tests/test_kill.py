@@ -43,12 +43,12 @@ def interrupt(run, stage, undisturbed, arguments, number):
     middle = STAGES[stage][1]
     for _ in range(5):
         prepare(run, stage, undisturbed)
-        # A test runner in the background may have been told to ignore SIGINT, and its children inherit that.
+        # A test runner in the background may have been told to ignore signals, and its children inherit that.
         process = subprocess.Popen(
             command(*arguments),
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in {signal.SIGINT, number} - {signal.SIGKILL}],
         )
         while process.poll() is None and not any(run.glob(middle)):
             time.sleep(0.01)
