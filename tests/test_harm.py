@@ -152,6 +152,10 @@ def file_cases():
     return cases if LONG else [c for c in cases if c[2] not in ("gallery", "distill")][::5]
 
 
+# An epoch without figures is what an earlier version wrote; a link that leads nowhere is a report that is not there.
+NO_HARM = {("epoch", "tensors 5"), ("report", "a link to itself")}
+
+
 # The commands
 
 
@@ -241,7 +245,7 @@ def test_damaged_files(seen, tmp_path):
         rng = random.Random(f"{kind} {k}")
         others = [p for other, p in files.items() if other != kind and p.suffix == files[kind].suffix]
         made = list(damages(files[kind], others, rng))
-        if k >= len(made):
+        if k >= len(made) or (kind, made[k][0]) in NO_HARM:
             continue
         what, harm = made[k]
         run = linked(seen, tmp_path / str(n))

@@ -61,7 +61,7 @@ def fault_in_value(
         faults = [fault_in_value(value, one, where) for one in form]
         return "" if "" in faults else faults[-1]
     if form is None or isinstance(form, type):
-        return "" if value is None or form and isinstance(value, form) else f"{where} is no {form and form.__name__}"
+        return "" if isinstance(value, form or type(None)) else f"{where} is no {form.__name__ if form else 'null'}"
     if not isinstance(value, type(form)):
         return f"{where} is no {'object' if isinstance(form, dict) else 'list'}"
     if isinstance(form, list):
