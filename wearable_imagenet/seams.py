@@ -102,9 +102,9 @@ def measure_seams(
 # %% ../nbs/21_seams.ipynb #ca342f4a
 def worst_verdict(
     seams: list[Seam],  # from `measure_seams`
-) -> str:  # pass, warn or fail
+) -> str:  # pass, warn or fail; none where tiles do not join
     "The verdict of a tile: that of its worse axis"
-    return max((s.verdict for s in seams), key=("pass", "warn", "fail").index)
+    return max((s.verdict for s in seams), key=("pass", "warn", "fail").index, default="none")
 
 # %% ../nbs/21_seams.ipynb #71ab2ac0
 def draw_steps_along(
