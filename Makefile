@@ -8,7 +8,7 @@ WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 # What the formatter shapes. Exported modules are linted as well; nbdev decides how they look.
 SOURCES := nbs tests tools setup.py
 
-.PHONY: demo help test hostile coverage lint format types programs lab bench export refresh readme clean
+.PHONY: demo help test test-long hostile coverage lint format types programs lab bench export refresh readme clean
 .DEFAULT_GOAL := demo
 
 .venv/ready: settings.ini setup.py pyproject.toml
@@ -21,7 +21,7 @@ demo: .venv/ready  ## textures from the embedded data, in runs/demo
 	$(BIN)/wearable-imagenet demo
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s  %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s  %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 # Tests open lessons in a browser and prints in other people's programs. Where they are missing, root on Debian gets them; everybody else gets a line, and those tests are skipped.
 programs:  ## the browser and the programs for prints that tests look with
@@ -31,6 +31,9 @@ programs:  ## the browser and the programs for prints that tests look with
 
 test: .venv/ready programs  ## every test, the notebooks' cells included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
+
+test-long: .venv/ready  ## all of the harm that tests/test_harm.py does to runs, some ten minutes; make test does a part of it
+	WEARABLE_IMAGENET_LONG=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_harm.py tests/test_kill.py -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
 
 hostile: .venv/ready programs  ## every test once more, as on other people's machines: see tools/hostile.py
 	$(BIN)/python tools/hostile.py -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)

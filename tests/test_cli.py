@@ -21,8 +21,8 @@ COMMANDS = {
     "experts": ["--run", "--preset", "--data", "--settings", "--set"],
     "distill": ["--run", "--preset", "--data", "--settings", "--set"],
     "evaluate": ["--run", "--preset", "--data", "--settings", "--set"],
-    "tile": ["--run", "--out", "--tiles", "--repeat"],
-    "gallery": ["--out", "--inches"],
+    "tile": ["--run", "--out", "--force", "--yes", "--tiles", "--repeat"],
+    "gallery": ["--out", "--force", "--inches"],
     "print": [
         "--run",
         "--out",
@@ -264,12 +264,12 @@ def test_damaged_run(name, content, refuse, finished):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["tile", "--tiles", "0"], ["--tiles 0", "1 or more"]),
+        (["tile", "--tiles", "0"], ["--tiles 0", "1 to 100"]),
         (["print", "--class", "gras"], ["'gras'", "cliff, grass, snow"]),
-        (["print", "--inches", "0"], ["inches 0", "more than zero"]),
+        (["print", "--inches", "0"], ["--inches 0", "0.01"]),
         (["print", "--inches", "nan"], ["inches nan"]),
         (["print", "--inches", "inf"], ["inches inf"]),
-        (["print", "--dpi", "-1"], ["dpi -1", "more than zero"]),
+        (["print", "--dpi", "-1"], ["--dpi -1", "1 to 10000"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else value,
 )
@@ -282,7 +282,9 @@ def test_print_does_not_overwrite(refuse, finished, capsys):
     """A print that exists stays, unless it was said that it need not."""
     assert main(["print", "--run", str(finished), "--class", "grass", "--inches", "0.25"]) == 0
     (path,) = (finished / "prints").iterdir()
-    path.write_bytes(b"retouched by hand")
+    path.write_text("notes that somebody keeps under this name")
+    refuse([path.name, "no png file"], "print", "--run", finished, "--inches", "0.25", "--force")
+    Image.new("RGB", (3, 3)).save(path)
     refuse([path.name, "--force"], "print", "--run", finished, "--inches", "0.25")
     assert main(["print", "--run", str(finished), "--class", "grass", "--inches", "0.25", "--force"]) == 0
     assert Image.open(path).size == (38, 26)  # 37.5 px are wanted; both sides are even

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from safetensors import safe_open
@@ -42,12 +43,12 @@ def interrupt(run, stage, undisturbed, arguments, number):
     middle = STAGES[stage][1]
     for _ in range(5):
         prepare(run, stage, undisturbed)
-        # A test runner in the background may have been told to ignore SIGINT, and its children inherit that.
+        # A test runner in the background may have been told to ignore signals, and its children inherit that.
         process = subprocess.Popen(
             command(*arguments),
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in {signal.SIGINT, number} - {signal.SIGKILL}],
         )
         while process.poll() is None and not any(run.glob(middle)):
             time.sleep(0.01)
@@ -121,13 +122,16 @@ def attempt(arguments, k):
         rename(*names)
     os.replace = replace
     os._exit(main(arguments))
+run = sys.argv[sys.argv.index("--run") + 1]
 for stage in ("experts", "distill", "evaluate"):
+    left = set()
     for k in range(1, 1000):
+        left |= {name for _, _, names in os.walk(run) for name in names if name.startswith(".tmp-")}
         pid = os.fork()
         if not pid: attempt([stage, *sys.argv[2:]], k)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if status != -signal.SIGKILL: break
-    print(stage, k - 1, status)
+    print(stage, k - 1, status, len(left))
 """
 
 
@@ -140,8 +144,32 @@ def test_killed_between_writing_and_renaming(tmp_path, photos, undisturbed):
         text=True,
     )
     deaths = [line.split() for line in done.stdout.splitlines()]
-    assert [(stage, status) for stage, _, status in deaths] == [(stage, "0") for stage in STAGES], done.stderr
-    assert all(int(count) >= 3 for _, count, _ in deaths), deaths
-    assert [name for name in tree(run) if ".tmp-" in name], "no kill came between writing and renaming"
+    assert [(stage, status) for stage, _, status, _ in deaths] == [(stage, "0") for stage in STAGES], done.stderr
+    assert all(int(count) >= 3 and int(count) == int(left) for _, count, _, left in deaths), deaths
+    assert [name for name in tree(run) if Path(name).name.startswith(".")] == []  # swept by the attempt that followed
     assert_whole(run)
     assert_same(run, undisturbed)
+
+
+def test_a_killed_print_is_swept(tmp_path, undisturbed):
+    """What a killed print left half written goes when the next command owns the folder."""
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    arguments = ["print", "--run", run, "--class", "grass"]
+    process = subprocess.Popen(command(*arguments, "--sheet", "42x3600in"), stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list((run / "prints").glob(".tmp-*")):
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert list((run / "prints").glob(".tmp-*"))
+    run_command(*arguments, "--pixels", "24")
+    assert [p.name for p in (run / "prints").iterdir()] == ["grass_001.png"] and not list(run.glob(".*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_stopped_by_a_signal(number, tmp_path, photos, undisturbed):
+    """A batch system's request to end, and a terminal that is closed: as Ctrl-C."""
+    run = tmp_path / "run"
+    arguments = ["experts", "--run", run, "--data", f"folder:{photos}", *sets(**SMALL)]
+    status, errors = interrupt(run, "experts", undisturbed, arguments, number)
+    assert status == 128 + number and errors.splitlines()[-1] == "stopped; the same command goes on from here"
+    assert not [name for name in tree(run) if Path(name).name.startswith(".")]

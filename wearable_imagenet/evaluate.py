@@ -22,12 +22,14 @@ from tqdm.auto import tqdm
 
 from .augment import ALL_FAMILIES, augment, sample_augmentation
 from .canvas import make_parametrisation
-from .core import UserError, generator, read_json, write_json
+from .core import UserError, generator
+from .guard.form import read_record, write_record
 from .images.dataset import Dataset, sample_images
 from .images.quilt import start_canvases
 from .machine import find_device, use_precision, with_gradients
 from .network import Network, gradient, init_theta, predict
 from .repeat import Repeat
+from .run import RESULT
 from .settings import DistillSettings, settings_network, settings_text
 from .student import patches, sample_steps
 from .textures import Textures
@@ -288,8 +290,8 @@ def evaluate(
                 bar.update()
 
             source = arm_source(arm, t, data, i, pool)
-            write_json(files[arm, i], evaluate_network(s, data, source, t.student_lr, i, show))
-    results = {at: read_json(file) for at, file in files.items()}
+            write_record(files[arm, i], evaluate_network(s, data, source, t.student_lr, i, show))
+    results = {at: read_record(file, RESULT) for at, file in files.items()}
     each = {arm: [results[arm, i] for i in range(s.eval_networks)] for arm in arms}
     return {
         arm: summarise([r["accuracy"] for r in some])

@@ -7,6 +7,7 @@ __all__ = ['draw_tilings', 'frame_image', 'frame_caption', 'save_timelapse', 'dr
 
 # %% ../nbs/23_pictures.ipynb #249bcc30
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from PIL import Image, ImageDraw, ImageFont
 
-from .core import say_size, write_file
+from .core import DamagedFile, say_size, write_file
 from .figure import Picture, own_style, save_figure
 from .repeat import plane_to_canvas
 from .run import Run
@@ -101,11 +102,17 @@ def save_timelapse(
     "Write the frames as an animation"
     steps, frames = [int(re.search(r"\d+", Path(file).stem)[0]) for file in files], []
     for i in np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)):
-        t = Textures.load(files[i])
+        try:
+            t = Textures.load(files[i])
+        except DamagedFile as e:
+            warnings.warn(f"{e.path} is damaged ({e.why}): the timelapse goes without it", stacklevel=2)
+            continue
         picture = frame_image(t)
         if picture.width > width:
             picture = picture.resize((width, round(width * picture.height / picture.width)), Image.Resampling.LANCZOS)
         frames.append(_captioned(picture, frame_caption(t, steps[i], steps[-1], losses), steps[i] / max(1, steps[-1])))
+    if not frames:
+        return
     how = dict(format="WEBP", quality=80)
     if Path(path).suffix == ".gif":
         few = dict(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)

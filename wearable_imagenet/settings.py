@@ -16,6 +16,7 @@ from .augment import ALL_FAMILIES, FAMILIES
 from .canvas import PARAMETRISATIONS, level_sizes
 from .core import UserError, parse_size, say_size
 from .experts import EXPERT_CROPS, STORAGE, ExpertTraining
+from .guard.bounds import BOUNDS, check_bound
 from .images.dataset import Dataset
 from .images.quilt import STARTS, check_start
 from .machine import PRECISIONS, find_device
@@ -99,19 +100,25 @@ class DistillSettings(CanvasSettings):
 _CHOICES = dict(parametrisation=PARAMETRISATIONS, eval_network=NETWORKS, compile=("auto", "on", "off"), method=METHODS)
 _CHOICES |= dict(expert_precision=PRECISIONS, expert_storage=STORAGE, expert_crop=EXPERT_CROPS)
 _CHOICES |= dict(start=("noise", *STARTS), optimiser=("sgd", "adam"), decay=("none", "cosine"))
-_MAY_BE_ZERO = {"keep_epochs", "min_start_epoch", "max_start_epoch", "student_batch", "hold_out", "shade_range"}
-_MAY_BE_ZERO |= {"label_lr", "student_lr_lr", "momentum", "ema", "seed"}
+
+
+def _shown(value):
+    "A value for messages, on one line and not too long"
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**60 else "of so many digits"
+    return text if len(text) <= 60 else text[:57] + "…"
 
 
 def _check_value(name, value):
     "Refuse a word that is no choice, and a number that is out of range"
     if name in _CHOICES and value not in _CHOICES[name]:
-        raise UserError(f"{name} {value!r} is not known: use one of {', '.join(_CHOICES[name])}")
+        raise UserError(f"{name} {_shown(value)} is not known: use one of {', '.join(_CHOICES[name])}")
     for n in value if isinstance(value, tuple) else [value] if isinstance(value, (int, float)) else []:
         if isinstance(n, int) and abs(n) >= 2**63:
-            raise UserError(f"{name} {n:g} is too large: use a number below 2**63")
-        if not np.isfinite(n) or n < 0 or n == 0 and name not in _MAY_BE_ZERO:
-            raise UserError(f"{name} {n} must be {'zero or more' if name in _MAY_BE_ZERO else 'more than zero'}")
+            raise UserError(f"{name} {_shown(n)} is too large: use a number below 2**63")
+        zero = BOUNDS[name].low == 0
+        if not np.isfinite(n) or n < 0 or n == 0 and not zero:
+            raise UserError(f"{name} {n} must be {'zero or more' if zero else 'more than zero'}")
+        check_bound(name, n)
 
 
 def _check_epochs(s):
@@ -151,7 +158,7 @@ def check_settings(
     for name, value in vars(s).items():
         _check_value(name, value)
     if unknown := set(s.augment.split("_")) - set(FAMILIES) - {"none"}:
-        raise UserError(f"augment has no family {unknown.pop()!r}: use names out of {ALL_FAMILIES}, or none")
+        raise UserError(f"augment has no family {_shown(unknown.pop())}: use names out of {ALL_FAMILIES}, or none")
     _check_epochs(s)
     for kind in ("convnet", s.eval_network):
         check_network(kind, s.crop_size, s.width, s.depth)
@@ -160,8 +167,6 @@ def check_settings(
     for name in ("hold_out", "momentum", "ema"):
         if getattr(s, name) >= 1:
             raise UserError(f"{name} {getattr(s, name)} must be below 1")
-    if s.shade_range > 1:
-        raise UserError(f"shade_range {s.shade_range} is more than all shades: use 1 or less, or 0 for no limit")
     if s.parametrisation == "pixels" and (s.shade_range or s.detail != 1):
         raise UserError(
             "shade_range and detail are the pyramid's: set parametrisation pyramid, or leave them at 0 and 1"
@@ -205,20 +210,29 @@ PRESETS: dict[str, dict] = {
 _RENAMED = {"contrast": "shade_range"}
 
 
+def _parse_sides(sides):
+    "A size from JSON: (H, W)"
+    if len(sides) != 2 or any(int(side) != float(side) for side in sides):
+        raise UserError(f"{_shown(sides)} is not a size such as [96, 64], height before width")
+    return tuple(map(int, sides))
+
+
 def _parse(name, value, default):
     "One setting from text or JSON, with the type of its default"
     try:
         if isinstance(default, Repeat):
             return value if isinstance(value, Repeat) else parse_repeat(value)
         if isinstance(default, tuple):
-            return tuple(map(int, value)) if isinstance(value, (list, tuple)) else parse_size(value)
+            return _parse_sides(value) if isinstance(value, (list, tuple)) else parse_size(value)
         if isinstance(value, bool) or isinstance(default, int) and float(value) != int(float(value)):
+            raise ValueError
+        if isinstance(default, str) and not isinstance(value, str):
             raise ValueError
         return int(float(value)) if isinstance(default, int) else type(default)(value)
     except UserError as e:
         raise UserError(f"{name} {e}" if isinstance(default, tuple) else e) from None
     except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{name} {value!r} is not a {type(default).__name__}") from None
+        raise UserError(f"{name} {_shown(value)} is not a {type(default).__name__}") from None
 
 
 def _as_repeat_asks(s, given):

@@ -7,36 +7,47 @@ __all__ = ['find_data', 'run_experts', 'run_distill', 'expert_plateau', 'make_re
 
 # %% ../nbs/24_stages.ipynb #6ca2c397
 import time
+import warnings
 from contextlib import contextmanager
 
 import torch
 
-from .core import UserError, read_json, write_json
+from .core import DamagedFile, UserError
 from .distill import distill
 from .evaluate import asked, evaluate, summarise
 from .experts import train_experts
 from .figure import save_figure
+from .guard.form import read_record, write_record
 from .images.cache import load_data
 from .images.dataset import Dataset, hold_out
 from .pictures import draw_run
-from .run import Run
+from .run import RUN, SECONDS, Run
 from .scores import draw_accuracy
 from .seams import measure_seams, seam_ratio, worst_verdict
 from .settings import DistillSettings, expert_training, settings_network
 
 # %% ../nbs/24_stages.ipynb #03ddb4ea
+def _seconds(run):
+    "What `seconds.json` says; nothing where it is damaged"
+    try:
+        return read_record(run.seconds_file, SECONDS) if run.seconds_file.exists() else {}
+    except DamagedFile as e:
+        warnings.warn(f"{e.path} is damaged ({e.why}): time is counted anew", stacklevel=2)
+        return {}
+
+
 @contextmanager
 def _timed(
     run: Run,  # whose time it is
     stage: str,  # its name
 ):
     "Add a stage's seconds to the run's `seconds.json`"
-    start, file = time.perf_counter(), run.seconds_file
+    start = time.perf_counter()
     try:
         yield
     finally:
-        seconds = read_json(file) if file.exists() else {}
-        write_json(file, seconds | {stage: round(seconds.get(stage, 0) + time.perf_counter() - start, 1)})
+        seconds = _seconds(run)
+        write_record(run.seconds_file, seconds | {stage: round(seconds.get(stage, 0) + time.perf_counter() - start, 1)})
 
 
 def find_data(
@@ -94,7 +105,7 @@ def make_report(
     t, losses = run.textures, run.losses
     first, last = (sum(some) / len(some) for some in (losses[:10], losses[-10:]))
     experts, gain = expert_plateau(run.experts.figures().double())
-    seams = {tile.name: worst_verdict(measure_seams(tile)) for tile in t}
+    seams = {name: worst_verdict(measure_seams(tile)) for name, tile in zip(t.names, t)}
     return dict(
         matching_loss_first=first,
         matching_loss_last=last,
@@ -102,11 +113,11 @@ def make_report(
         accuracy_experts=summarise(experts) | dict(gain=gain),
         confusion={arm: r["confusion"] for arm, r in result.items()},
         student_lr=t.student_lr,
-        seam_ratio={tile.name: max(seam_ratio(tile)) for tile in t},
+        seam_ratio={name: max(seam_ratio(tile)) for name, tile in zip(t.names, t)},
         seams=seams,
-        clipped={tile.name: share for tile, share in zip(t, t.clipped.tolist())},
-        seconds=read_json(run.seconds_file),
-        versions=read_json(run.settings_file)["versions"],
+        clipped=dict(zip(t.names, t.clipped.tolist())),
+        seconds=_seconds(run),
+        versions=read_record(run.settings_file, RUN).get("versions", {}),
     )
 
 # %% ../nbs/24_stages.ipynb #b1d7b5b2
@@ -128,4 +139,4 @@ def run_evaluate(
     report = make_report(run, result)
     picture = draw_accuracy(result, report["accuracy_experts"]["mean"], 1 / len(data.classes))
     save_figure(picture, run.folder / "accuracy.png")
-    write_json(run.report_file, report)
+    write_record(run.report_file, report)

@@ -16,6 +16,7 @@ from .block import by_kernels
 from .canvas import make_parametrisation
 from .core import UserError, generator
 from .experts import TrajectoryBuffer, check_experts, sample_start
+from .guard.rescue import Diverged, check_alpha
 from .images.dataset import Dataset
 from .machine import find_device, use_precision, with_gradients
 from .network import Network
@@ -69,6 +70,7 @@ class Distiller:
         self.label_logits = [fresh_logits(self.y, len(data.classes)).requires_grad_()] if s.label_lr else []
         self.log_lr = torch.tensor(s.student_lr, dtype=torch.float64, device="cpu").log().requires_grad_()  # line 2
         self.rates = step_rates(s, self.parameters)
+        self.slowed: dict[str, float] = {}  # factors on step sizes at fault, see 18_distill
         self.velocities = [torch.zeros_like(p) for p in self.trained]
         self.squares = [torch.zeros_like(p) for p in self.trained] if s.optimiser == "adam" else []
         self.averages = [p.detach().clone() for p in self.trained[:-1]] if s.ema else []
@@ -225,13 +227,11 @@ def distillation_step(
     with use_precision("float32", d.device):
         loss, grads = distillation_gradient(d, len(d.losses))
     if not all(torch.isfinite(g).all() for g in grads):
-        raise UserError(say_not_finite(d, loss))
+        words = say_not_finite(d, loss)
+        raise UserError(words) if "did not move" in words else Diverged(words, "pixel_lr")
     moves, velocities, squares = _MOVES[s.optimiser](d, grads)
-    alpha = (d.log_lr - moves[-1]).exp().item()
-    if not 1e-6 < alpha / s.student_lr < 1e6:
-        lower = f"use a student_lr below {s.student_lr:g} or a student_lr_lr below {s.student_lr_lr:g}"
-        became = f"would become {alpha:g} in distillation step {len(d.losses)}, and began at {s.student_lr:g}"
-        raise UserError(f"the student's step size {became}: {lower}")
+    alpha = d.log_lr.exp().item()
+    check_alpha(alpha, (d.log_lr - moves[-1]).exp().item(), s.student_lr, len(d.losses))
     with torch.no_grad():
         for p, move in zip(d.trained, moves):
             p.sub_(move)

@@ -16,14 +16,15 @@ import ipywidgets as widgets
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
-from ..core import UserError, clean_path, load_about
+from ..core import UserError, clean_path
 from ..distill import change_settings, finish, keep, open_distiller
 from ..experts import check_experts
 from .explorer import Tool, as_html, log_slider, one_line, slider
 from .progress import draw_progress, quick_accuracy, say_progress
+from ..guard.form import read_tensors
 from ..images.dataset import Dataset
 from ..pictures import draw_run
-from ..run import Run, open_run
+from ..run import CHECKPOINT, Run, open_run
 from ..settings import DistillSettings
 from ..step import distillation_step
 from ..textures import Textures
@@ -60,7 +61,7 @@ class Distillation:
     def save(self, how=keep, **what):
         "Write into the folder by `how`, a function of distiller, folder and `what`, unless something else has written"
         file = self.run.checkpoint_file
-        there = load_about(file)["distill_steps"] if file.exists() else 0
+        there = read_tensors(file, CHECKPOINT)[1]["distill_steps"] if file.exists() else 0
         left = f"{self.run.folder} has {there} steps, but this studio left {self.saved} there"
         if there != self.saved:
             raise UserError(f"{left}: something else distils in this folder, so close one of them")

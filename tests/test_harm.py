@@ -1,0 +1,448 @@
+"""Harm: damaged files, hostile settings and arguments, commands at the same moment, disks that fill. Each command ends
+within seconds in one line, or with the very result of the undamaged run.
+
+`make test` tries every so many cases; `make test-long` (WEARABLE_IMAGENET_LONG=1) tries all of them.
+"""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+
+from conftest import SMALL, command, results, sets, tree
+from wearable_imagenet.cli import main
+from wearable_imagenet.cloth import gallery
+from wearable_imagenet.core import UserError, content_digest
+from wearable_imagenet.settings import DistillSettings, make_settings
+
+LONG = os.environ.get("WEARABLE_IMAGENET_LONG") == "1"
+SECONDS, BYTES = 10, 2 * 10**9
+ONE = ["--class", "grass", "--pixels", "24"]
+
+# A kind of file → where one lies, and the commands that read it.
+KINDS = {
+    "settings": ("run.json", ["experts", "distill", "evaluate"]),
+    "epoch": ("experts/expert_001/epoch_002.safetensors", ["experts", "distill"]),
+    "latest": ("experts/expert_001/latest.safetensors", ["experts", "distill"]),
+    "checkpoint": ("checkpoint.safetensors", ["distill", "evaluate"]),
+    "frame": ("frames/step_000008.safetensors", ["distill"]),
+    "textures": ("textures.safetensors", ["tile", "print", "evaluate", "distill", "gallery"]),
+    "result": ("evaluation/*", ["evaluate"]),
+    "seconds": ("seconds.json", ["experts", "evaluate"]),
+    "report": ("report.json", ["evaluate", "gallery"]),
+}
+# A command → what it makes. A damaged frame is not made again, and the film goes without it.
+MADE = {
+    "experts": ("experts/",),
+    "distill": ("textures.", "checkpoint.", "experts/"),
+    "evaluate": ("evaluation/", "report.json"),
+    "tile": ("tiling.",),
+    "print": ("prints/",),
+    "gallery": ("gallery.",),
+}
+
+
+# Damage
+
+
+def about_of(path):
+    with safe_open(path, "pt") as f:
+        return {name: f.get_tensor(name) for name in f.keys()}, json.loads(f.metadata()["about"])
+
+
+def rewritten(path, change):
+    """A file whose contents were changed by a program that knows how to write digests."""
+    if path.suffix == ".json":
+        record = json.loads(path.read_text())
+        record.pop("sha256", None)
+        record = change(record)
+        text = dict(sha256=content_digest(record), **record) if isinstance(record, dict) else record
+        return json.dumps(text).encode()
+    tensors, about = about_of(path)
+    about.pop("sha256", None)
+    tensors, about = change(tensors, about)
+    if isinstance(about, dict):
+        about = about | dict(sha256=content_digest(about, tensors))
+    return save(tensors, {"about": json.dumps(about)})
+
+
+def flipped(data, rng):
+    at, data = rng.randrange(len(data) * 8), bytearray(data)
+    data[at // 8] ^= 1 << at % 8
+    return bytes(data)
+
+
+def tensor_changes(tensors, rng):
+    """What no such file may hold."""
+    name = rng.choice(sorted(tensors))
+    t = tensors[name]
+    nan = t.double().clone()
+    nan.view(-1)[:1] = float("nan")
+    yield lambda ts, a: ({n: v for n, v in ts.items() if n != name}, a)
+    yield lambda ts, a: (ts | {name: t.unsqueeze(0)}, a)
+    yield lambda ts, a: (ts | {name: nan}, a)
+    yield lambda ts, a: (ts | {name: t.to(torch.complex64)}, a)
+    yield lambda ts, a: (ts | {name: torch.full_like(t, -7) if name in ("y", "student_lr", "losses") else nan}, a)
+    yield lambda ts, a: (ts, {})
+    yield lambda ts, a: (ts, [1, 2])
+    yield lambda ts, a: (ts, None)
+    yield lambda ts, a: (ts, {key: 10**30 for key in a})
+
+
+JSON_CHANGES = (
+    lambda r: [r],
+    lambda r: 7,
+    lambda r: {k: None for k in r},
+    lambda r: {k: -1 for k in r},
+    lambda r: {k: float("nan") for k in r},
+    lambda r: {k: "\x1b[31m" for k in r},
+    lambda r: {k: [[[]]] for k in r},
+)
+
+
+def damages(path, others, rng):
+    """Name → how the file is damaged: its new contents, or a function of the path."""
+    data = path.read_bytes()
+    for i in range(4):
+        yield f"bit {i}", flipped(data, rng)
+    for i in range(3):
+        yield f"cut {i}", data[: rng.randrange(len(data) - 8)]
+    yield "empty", b""
+    yield "noise", rng.randbytes(len(data))
+    yield "more", data + b"\0" * 9
+    yield "deep", b"[" * 10**5
+    for other in rng.sample(others, 2):
+        yield f"taken from {other.name}", other.read_bytes()
+    if path.suffix == ".json":
+        for i, change in enumerate(JSON_CHANGES):
+            yield f"values {i}", rewritten(path, change)
+    else:
+        for i, change in enumerate(tensor_changes(about_of(path)[0], rng)):
+            yield f"tensors {i}", rewritten(path, change)
+    yield "a folder", lambda p: p.mkdir()
+    yield "a pipe", lambda p: os.mkfifo(p)
+    yield "a link to a device", lambda p: p.symlink_to("/dev/zero")
+    yield "a link to itself", lambda p: p.symlink_to(p)
+
+
+def file_of(run, kind):
+    return sorted(run.glob(KINDS[kind][0]))[-1]
+
+
+def file_cases():
+    """(kind, number of the damage, command): the same in every process."""
+    per = {"settings": 24, "result": 24, "seconds": 24, "report": 24}
+    cases = [
+        (kind, k, name) for kind, (_, readers) in KINDS.items() for k in range(per.get(kind, 26)) for name in readers
+    ]
+    random.Random(13).shuffle(cases)
+    return cases if LONG else [c for c in cases if c[2] not in ("gallery", "distill")][::5]
+
+
+# An epoch without figures is what an earlier version wrote; a link that leads nowhere is a report that is not there.
+NO_HARM = {("epoch", "tensors 5"), ("report", "a link to itself")}
+
+
+# The commands
+
+
+@contextlib.contextmanager
+def limits():
+    """At most so many seconds of work, six times as many of waiting, and so much more memory."""
+
+    def late(*_):
+        raise KeyboardInterrupt
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    before = signal.signal(signal.SIGALRM, late), signal.signal(signal.SIGPROF, late)
+    signal.alarm(6 * SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + BYTES, hard))
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGALRM, before[0])
+        signal.signal(signal.SIGPROF, before[1])
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def words_of(name, run):
+    where = [run] if name == "gallery" else ["--run", run]
+    return [name, *map(str, where), *(ONE if name == "print" else [])]
+
+
+def call(arguments):
+    """Exit status, and what was said in lines of the program's own."""
+    out, err = io.StringIO(), io.StringIO()
+    with limits(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            status = main(list(map(str, arguments)))
+        except SystemExit as e:  # of the parser
+            status = e.code
+    said = [line.rsplit("\r", 1)[-1] for line in err.getvalue().splitlines()]
+    return (
+        status,
+        [line for line in said if line.startswith(("wearable-imagenet", "stopped", "Traceback"))],
+        err.getvalue(),
+    )
+
+
+def assert_told(status, lines, whole):
+    assert status in (1, 2) and len(lines) >= 1, whole[-800:]
+    assert "fault of the program" not in whole and "Traceback" not in whole, whole[-800:]
+    assert all(c.isprintable() for c in lines[-1]) and lines[-1].startswith("wearable-imagenet"), lines
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_garment():
+    """A gallery wears every texture, which takes its time; here, one garment has to do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gallery, "GARMENTS", gallery.GARMENTS[:1])
+        yield
+
+
+@pytest.fixture(scope="module")
+def seen(undisturbed, once):
+    """The run with all that commands make of it."""
+
+    def make(folder):
+        shutil.copytree(undisturbed, folder, dirs_exist_ok=True)
+        for name in MADE:
+            assert main(words_of(name, folder)) == 0
+
+    return once("seen", make)
+
+
+def linked(run, copy):
+    """A copy that costs nothing: files are replaced, never changed in place."""
+    shutil.copytree(run, copy, copy_function=os.link)
+    for path in [copy / "prints", copy / "gallery.html", copy / "tiling.png"]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    return copy
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes, links and limits of Unix")
+def test_damaged_files(seen, tmp_path):
+    """One line and a status, or the result of the undamaged run."""
+    wanted, wrong, cases = results(seen), [], file_cases()
+    files = {kind: file_of(seen, kind) for kind in KINDS}
+    for n, (kind, k, name) in enumerate(cases):
+        rng = random.Random(f"{kind} {k}")
+        others = [p for other, p in files.items() if other != kind and p.suffix == files[kind].suffix]
+        made = list(damages(files[kind], others, rng))
+        if k >= len(made) or (kind, made[k][0]) in NO_HARM:
+            continue
+        what, harm = made[k]
+        run = linked(seen, tmp_path / str(n))
+        path = run / files[kind].relative_to(seen)
+        path.unlink()
+        harm(path) if callable(harm) else path.write_bytes(harm)
+        try:
+            status, lines, said = call(words_of(name, run))
+            if status == 0:
+                got = results(run)
+                names = [f for f in wanted if f.startswith(MADE[name])]
+                assert [f for f in names if got.get(f) != wanted[f]] == [], said[-500:]
+            else:
+                assert_told(status, lines, said)
+        except AssertionError as e:
+            wrong.append(f"{kind}, {what}, {name}: {e}")
+        for path in run.rglob("*"):
+            if path.is_fifo():
+                path.unlink()
+        shutil.rmtree(run)
+    assert not wrong, f"{len(wrong)} of {len(cases)}:\n" + "\n".join(wrong[:30])
+
+
+# Settings and arguments
+
+VALUES = [
+    "",
+    " ",
+    "nan",
+    "inf",
+    "-inf",
+    "-1",
+    "0",
+    "1e30",
+    "1e400",
+    "10" * 300,
+    "2147483648",
+    "1.5",
+    "0x10",
+    "x" * 10**5,
+]
+VALUES += [
+    "\x1b[31m",
+    "a\0b",
+    "\ud800",
+    "[1, 2]",
+    "{}",
+    "None",
+    "True",
+    "64x",
+    "1e9",
+    "64.5x64",
+    "../../etc",
+    "١٢",
+    "🧵",
+]
+
+
+def test_hostile_settings():
+    """Every setting with every value, as text and as JSON: settings, or one line; and no size that no machine can do."""
+    count = 0
+    for field in dataclasses.fields(DistillSettings):
+        for value in [*VALUES, None, True, -1, 10**400, 1e308, [], {}, [64.5, 64], [1, 2, 3], b"x"]:
+            count += 1
+            try:
+                s = make_settings(**{field.name: value})
+            except UserError as e:
+                assert "\n" not in str(e) and field.name.split("_")[0] in str(e) or field.name in ("repeat",), str(e)
+                continue
+            assert max(s.canvas_size) <= 8192 and s.experts <= 10**4 and s.levels <= 16 and s.student_steps <= 10**4
+    assert count > 1000
+
+
+ARGUMENTS = {
+    "tile": ["--tiles", "--repeat", "--out", "--run"],
+    "print": "--inches --cm --pixels --dpi --sheet --tone --inks --class --format --out --run --repeat".split(),
+    "gallery": ["--inches", "--out"],
+    "evaluate": ["--set", "--settings", "--data", "--preset", "--run"],
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of Unix")
+def test_hostile_arguments(seen, tmp_path, monkeypatch):
+    """Every argument with every value: one line, or a file that is what it says."""
+    cases = [(name, option, value) for name, options in ARGUMENTS.items() for option in options for value in VALUES]
+    random.Random(14).shuffle(cases)
+    wrong = []
+    monkeypatch.chdir(tmp_path)
+    for n, (name, option, value) in enumerate(cases if LONG else cases[::4]):
+        run = linked(seen, tmp_path / f"r{n}")
+        before = {k: v for k, v in tree(run).items() if k.endswith(".safetensors")}
+        try:
+            status, lines, said = call([*words_of(name, run), f"{option}={value}"])
+            if status:
+                assert_told(status, lines or [said.strip().splitlines()[-1]], said)
+            after = {k: v for k, v in tree(run).items() if k.endswith(".safetensors")}
+            assert after == before, "changed the run"
+        except AssertionError as e:
+            wrong.append(f"{name} {option}={value[:40]!r}: {e}")
+        shutil.rmtree(run)
+    assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:30])
+
+
+# Where to write
+
+TARGETS = ["run/textures.safetensors", "run/run.json", "notes.png", "notes.html", "notes.txt", "link.png", "link.html"]
+TARGETS += ["folder.png", "folder.html", "pipe.png", "pipe.html", "picture.jpg", "file/below.png", "file/below.html"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links and pipes of Unix")
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["tile", "gallery"])
+def test_out_overwrites_nothing(name, target, seen, tmp_path):
+    """A run's own file, notes, a link and what it points to, a folder, a pipe: all stay, with --force too."""
+    linked(seen, tmp_path / "run")
+    for file in ("notes.png", "notes.html", "notes.txt", "file"):
+        (tmp_path / file).write_text("mine")
+    for end in ("png", "html"):
+        (tmp_path / f"link.{end}").symlink_to(tmp_path / f"notes.{end}")
+        (tmp_path / f"folder.{end}").mkdir()
+        os.mkfifo(tmp_path / f"pipe.{end}")
+    before = tree(tmp_path)
+    for force in ([], ["--force"]):
+        status, lines, said = call([*words_of(name, tmp_path / "run"), "--out", tmp_path / target, *force])
+        assert_told(status, lines, said)
+        assert tree(tmp_path) == before
+
+
+# At the same moment
+
+
+def test_pairs_of_commands_on_one_folder(tmp_path, photos):
+    """Never two owners: one of two works, or they work one after the other; the run is that of one of them."""
+    arguments = ["--data", f"folder:{photos}", *sets(**SMALL | dict(experts=1))]
+    for k in range(20 if LONG else 3):
+        run = tmp_path / str(k)
+        pair = [
+            subprocess.Popen(
+                command("experts", "--run", run, *arguments, "--set", f"seed={seed}"), stderr=subprocess.PIPE, text=True
+            )
+            for seed in (1, 2)
+        ]
+        said = [p.communicate(timeout=240)[1] for p in pair]
+        codes = [p.returncode for p in pair]
+        assert sorted(codes) == [0, 2], said
+        loser = said[codes.index(2)]
+        assert "is in use: process" in loser or "holds a run with seed" in loser, loser
+        assert json.loads((run / "run.json").read_text())["settings"]["seed"] == 1 + codes.index(0)
+        assert not list(run.glob(".*"))
+
+
+# Disks
+
+HELD = "import sys; sys.path.insert(0, sys.argv[1])\nfrom wearable_imagenet.guard.lock import own_folder\n"
+
+
+def test_a_killed_owner_leaves_no_lock(tmp_path, finished_copy=None):
+    """The lock dies with its owner, and what it left is swept."""
+    root = str(Path(__file__).resolve().parents[1])
+    code = HELD + "with own_folder(sys.argv[2]):\n print('in', flush=True); sys.stdin.read()"
+    words = [*command()[:1], "-c", code, root, str(tmp_path / "run")]
+    owner = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert owner.stdout.readline() == "in\n"
+    second = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert f"is in use: process {owner.pid} " in second.stderr
+    owner.kill()
+    owner.communicate()
+    third = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert (third.stdout, list(tmp_path.glob("run/.*"))) == ("in\n", [])
+
+
+REMADE = {
+    "experts": ["experts"],
+    "distill": ["checkpoint.safetensors", "textures.safetensors"],
+    "evaluate": ["evaluation"],
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of Unix")
+@pytest.mark.parametrize("name", ["experts", "distill", "evaluate", "tile", "print"])
+def test_disks_that_fill(name, seen, tmp_path):
+    """No room for files over so many bytes: one line that names one, and with room again the very same run."""
+    wanted = results(seen)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in (1, 50, 200, 500, 1000, 1500, 2500, 4000, 8000, 20000) if LONG else (1, 1500):
+        run = linked(seen, tmp_path / str(size))
+        for made in REMADE.get(name, []):
+            shutil.rmtree(run / made) if (run / made).is_dir() else (run / made).unlink()
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            status, lines, said = call(words_of(name, run))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert status in (0, 1), said[-500:]
+        assert status == 0 or len(lines) == 1 and str(run) in lines[0] and "program" not in lines[0], said[-500:]
+        assert not list(run.rglob(".*"))
+        if status:
+            assert call([*words_of(name, run), *(["--force"] if name == "print" else [])])[0] == 0
+        got = results(run)
+        assert [f for f in wanted if f.startswith(MADE[name]) and got.get(f) != wanted[f]] == []
