@@ -37,7 +37,6 @@ SMALL = dict(
     decay="none",
     min_start_epoch=0,
     max_start_epoch=3,
-    decay="none",
     distill_steps=40,
     checkpoint_every=4,
     eval_networks=3,
