@@ -191,7 +191,7 @@ _BIRDS = _FOUND | _SIDE_128 | dict(width=128, experts=20, train_epochs=30, exper
 _BIRDS |= dict(min_start_epoch=1, max_start_epoch=15, distill_steps=1000, checkpoint_every=50)
 
 _LESSON = dict(crop_size=16, width=12, depth=2, canvas_size=32, levels=3, experts=2, train_epochs=8, keep_epochs=8)
-_LESSON |= dict(student_lr=0.02, pixel_lr=30, distill_steps=60, eval_networks=4, eval_epochs=200)
+_LESSON |= dict(student_lr=0.02, pixel_lr=30, distill_steps=60, eval_networks=3, eval_epochs=200)
 
 PRESETS: dict[str, dict] = {
     "materials": _FOUND | dict(distill_steps=300),
