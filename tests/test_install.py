@@ -28,6 +28,7 @@ TINY_DEMO = dict(
     train_epochs=1,
     expert_batch=256,
     expert_epochs=1,
+    min_start_epoch=0,
     max_start_epoch=0,
     student_steps=1,
     distill_steps=1,

@@ -69,7 +69,7 @@ MOVES = {
     "patches by mouse": (lambda lesson: lesson.drag(PATCHES, 0), 1, "textures"),
     "real images": (lambda lesson: lesson.dropdown(ARM).select_option("real images"), 1, "real"),
     "one key more": (lambda lesson: lesson.press(PATCHES, "ArrowRight"), 2, "real"),
-    "noise": (lambda lesson: (choose(lesson, ARM, "ArrowUp"), lesson.press(PATCHES, "End")), 50, "noise"),
+    "noise": (lambda lesson: (choose(lesson, ARM, "ArrowDown"), lesson.press(PATCHES, "End")), 50, "noise"),
 }
 
 
