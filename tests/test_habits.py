@@ -55,6 +55,7 @@ TINY = dict(
     train_epochs=2,
     expert_batch=8,
     expert_epochs=1,
+    min_start_epoch=0,
     max_start_epoch=1,
     student_steps=2,
     distill_steps=2,
@@ -182,7 +183,7 @@ HOSTILE = {
 def pictures(folder, run, photos):
     """Every figure that a run and its explorers can draw, as files."""
     t, buffer = Textures.load(run / "textures.safetensors"), TrajectoryBuffer(run / "experts")
-    s, data = t.settings, load_data(f"folder:{photos}", 8)
+    data = load_data(f"folder:{photos}", 8)
     figures = dict(
         tilings=draw_tilings(t), worst=draw_worst_line(t[0]), method=draw_method(t, 0), wardrobe=draw_wardrobe(t[0])
     )
@@ -192,7 +193,7 @@ def pictures(folder, run, photos):
         StudentExplorer(buffer, t),
         TextureStudio(t),
         FolderExplorer(f"folder:{photos}"),
-        EvaluationExplorer(run, s, data, (1,)),
+        EvaluationExplorer(t, data, run / "evaluation", (1,)),
         DistillStudio(run, None, data),
     ):
         assert "alert" not in explorer.view.value, explorer.view.value[-300:]
@@ -352,7 +353,7 @@ def test_a_step_size_that_collapses(tmp_path, photos, capsys):
                 str(tmp_path / "run"),
                 "--data",
                 f"folder:{photos}",
-                *sets(**TINY | dict(student_lr=1e3, distill_steps=20, student_lr_lr=10)),
+                *sets(**TINY | dict(optimiser="sgd", pixel_lr=50, student_lr=1e3, distill_steps=20, student_lr_lr=10)),
             ]
         )
         == 2
@@ -400,7 +401,7 @@ def test_widgets_that_cannot_open(tmp_path, photos, undisturbed, monkeypatch):
         lambda: DistillStudio(tmp_path / "nowhere", None, data),
         lambda: DistillStudio(tmp_path / "new", t.settings, data),
         lambda: FolderExplorer(str(photos), "no preset"),
-        lambda: EvaluationExplorer(tmp_path / "nowhere", t.settings, data),
+        lambda: EvaluationExplorer(t, data, tmp_path / "nowhere", (1, 999)),
         lambda: TrailExplorer(TrajectoryBuffer(tmp_path / "nowhere")),
     ):
         with pytest.raises(UserError) as e:
@@ -444,7 +445,7 @@ def pictures_of_names(folder):
         StudentExplorer(buffer, t),
         TextureStudio(t),
         FolderExplorer(s.data),
-        EvaluationExplorer(run, s, data, (1,)),
+        EvaluationExplorer(t, data, run / "evaluation", (1,)),
         DistillStudio(run, None, data),
     ):
         assert "alert" not in explorer.view.value, explorer.view.value[-300:]

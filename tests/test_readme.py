@@ -11,6 +11,6 @@ def test_readme_is_in_step_with_index():
 def test_every_local_link_and_picture_is_there():
     """No dead link, no missing picture."""
     links = [link for _, link in LINK.findall(readme())]
-    assert any(link.endswith(".png") for link in links)
+    assert any(link.endswith(".jpg") for link in links)
     missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
     assert not missing, missing
