@@ -44,8 +44,8 @@ def main():
     dataclasses.replace(t, canvases=t.canvases.half(), settings=named).save(file)
     t = Textures.load(file)
     with own_style():
-        picture = draw_tilings(t, 3, inches=3.2)
-        picture.savefig(a.out.with_suffix(".jpg"), format="jpeg", pil_kwargs=dict(quality=88))
+        picture = draw_tilings(t, 3)
+        picture.savefig(a.out.with_suffix(".jpg"), format="jpeg", dpi=160, pil_kwargs=dict(quality=88))
     t = asked(t, dataclasses.replace(t.settings, eval_networks=a.networks))
     result = evaluate(t, data, run.evaluation_folder, tuple(a.arms.split(",")), bar)
     report = make_report(run, result)
