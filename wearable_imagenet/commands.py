@@ -28,6 +28,7 @@ from .guard.bounds import check_bound, check_work, run_work
 from .guard.form import Form, read_record, write_record
 from .guard.lock import own_folder, own_place
 from .guard.place import check_place_for
+from .guard.rescue import advised
 from .images.cache import say_files, say_repeated
 from .images.dataset import Dataset
 from .machine import find_device, use_precision
@@ -95,7 +96,7 @@ def command_stage(
             pass  # refuses what this machine does not have
         data = find_data(s, partial(tqdm, leave=False))
         check_work(f"the run {a.run}", *run_work(s, data, find_device(s.device).type), yes=a.yes)
-        with own_folder(a.run):
+        with own_folder(a.run), advised(a.run):
             run = open_run(a.run, s, data)
             drop_results(run.evaluation_folder)
             for line in say_data(data):

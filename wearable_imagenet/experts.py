@@ -25,6 +25,7 @@ from .block import by_kernels, say_compiling
 from .core import DamagedFile, UserError, generator
 from .figure import Picture, own_style
 from .guard.form import read_tensors
+from .guard.rescue import Unfit
 from .guard.theta import EPOCH, LATEST, STORAGE, epoch_file, latest_file, load_theta, save_theta
 from .images.dataset import Dataset
 from .kernels import backward_kernel
@@ -159,10 +160,14 @@ def train_expert(
             with use_precision(how.precision, how.device):
                 theta = train_epoch(net, theta, data, (seen, y), plan, how.lr)
             if not theta.isfinite().all():
-                raise UserError(f"expert {expert} diverged in epoch {epoch}: use an expert_lr below {how.lr}")
+                raise Unfit(
+                    f"expert {expert} diverged in epoch {epoch}: use an expert_lr below {how.lr}", expert_lr=how.lr / 10
+                )
         done = done + [held_out_figures(net, theta, data) if epoch in tested else None]
         if done[-1] and not math.isfinite(done[-1]["loss"]):
-            raise UserError(f"expert {expert} diverged in epoch {epoch}: use an expert_lr below {how.lr}")
+            raise Unfit(
+                f"expert {expert} diverged in epoch {epoch}: use an expert_lr below {how.lr}", expert_lr=how.lr / 10
+            )
         if epoch <= how.keep:
             save_theta(epoch_file(folder, expert, epoch), theta.to(STORAGE[how.storage]), done[-1] or {})
         save_theta(latest, theta, dict(figures=done))

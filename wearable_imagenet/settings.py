@@ -232,7 +232,8 @@ def _parse(name, value, default):
     except UserError as e:
         raise UserError(f"{name} {e}" if isinstance(default, tuple) else e) from None
     except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{name} {_shown(value)} is not a {type(default).__name__}") from None
+        kind = {int: "a whole number", float: "a number", str: "text"}.get(type(default), "a value")
+        raise UserError(f"{name} {_shown(value)} is not {kind}") from None
 
 
 def _as_repeat_asks(s, given):

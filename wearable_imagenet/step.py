@@ -14,9 +14,9 @@ import torch
 
 from .block import by_kernels
 from .canvas import make_parametrisation
-from .core import UserError, generator
+from .core import generator
 from .experts import TrajectoryBuffer, check_experts, sample_start
-from .guard.rescue import Diverged, check_alpha
+from .guard.rescue import Diverged, Unfit, check_alpha
 from .images.dataset import Dataset
 from .machine import find_device, use_precision, with_gradients
 from .network import Network
@@ -228,7 +228,9 @@ def distillation_step(
         loss, grads = distillation_gradient(d, len(d.losses))
     if not all(torch.isfinite(g).all() for g in grads):
         words = say_not_finite(d, loss)
-        raise UserError(words) if "did not move" in words else Diverged(words, "pixel_lr")
+        if "did not move" in words:
+            raise Unfit(words, expert_lr=10 * s.expert_lr, expert_storage="float32")
+        raise Diverged(words, "pixel_lr", pixel_lr=s.pixel_lr / 10, student_lr=s.student_lr / 10)
     moves, velocities, squares = _MOVES[s.optimiser](d, grads)
     alpha = d.log_lr.exp().item()
     check_alpha(alpha, (d.log_lr - moves[-1]).exp().item(), s.student_lr, len(d.losses))

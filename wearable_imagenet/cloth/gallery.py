@@ -8,6 +8,7 @@ __all__ = ['rolled', 'told_right', 'file_names', 'gallery_page', 'save_gallery']
 # %% ../../nbs/cloth/11_gallery.ipynb #9f1f5893
 import base64
 import io
+import os
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -65,11 +66,16 @@ def rolled(
     return tile.with_image(tile.window(top, left, *tile.size))
 
 # %% ../../nbs/cloth/11_gallery.ipynb #e1346c52
+def _report(run):
+    "What was reported of a run; nothing where it was not evaluated"
+    return run.report if os.path.lexists(run.report_file) else {}
+
+
 def told_right(
     run: Run,  # a run
 ) -> list[float]:  # 0 … 1, in label order; nothing where the run was not evaluated
     "Share of the test images of each class that networks trained on the textures tell right"
-    confusion = run.report.get("confusion", {}) if run.report_file.exists() else {}
+    confusion = _report(run).get("confusion", {})
     return class_accuracies(confusion.get("textures", []))
 
 # %% ../../nbs/cloth/11_gallery.ipynb #a125377f
@@ -135,7 +141,7 @@ def _run_facts(
         "Canvas as": t.settings.parametrisation,
         "Distillation steps": t.settings.distill_steps,
     }
-    report = run.report if run.report_file.exists() else {}
+    report = _report(run)
     for arm, name in (ARM_NAMES | {"experts": "experts"}).items():
         if f := report.get(f"accuracy_{arm}"):
             facts[f"Accuracy, {name}"] = f"{f['mean']:.1%} ± {f['std']:.1%}"

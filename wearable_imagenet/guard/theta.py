@@ -36,8 +36,10 @@ STORAGE = {"float32": torch.float32, "float16": torch.float16}
 
 _FIGURES = {"accuracy": Number(0, 1), "loss": Number()}
 _REMEDY = "train the experts again (wearable-imagenet experts), which makes this file again"
-EPOCH = Form(_REMEDY, {"theta": Numbers("P", "float32 float16")}, {"accuracy?": Number(0, 1), "loss?": Number()})
-LATEST = Form(_REMEDY, {"theta": Numbers("P")}, {"figures": [(None, _FIGURES)]})
+EPOCH = Form(
+    _REMEDY, {"theta": Numbers("P", "float32 float16")}, {"file": str, "accuracy?": Number(0, 1), "loss?": Number()}
+)
+LATEST = Form(_REMEDY, {"theta": Numbers("P")}, {"file": str, "figures": [(None, _FIGURES)]})
 
 
 def load_theta(

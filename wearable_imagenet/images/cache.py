@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CACHE_VERSION', 'ENTRY', 'cache_root', 'source_key', 'decode_source', 'write_entry', 'read_entry', 'fill_entry',
-           'load_data', 'say_files', 'say_repeated']
+           'entry_folder', 'load_data', 'say_files', 'say_repeated']
 
 # %% ../../nbs/images/8_cache.ipynb #688f77a1
 import hashlib
@@ -160,6 +160,15 @@ def fill_entry(
     return read_entry(folder)
 
 # %% ../../nbs/images/8_cache.ipynb #6e65d2e7
+def entry_folder(
+    source: Source,  # found, not decoded
+    size: int,  # side of the images, pixels
+    cache: Path | None = None,  # the cache folder; None means `cache_root()`
+) -> Path:
+    "Where the cache has a source, or will have it."
+    return Path(cache or cache_root()) / f"{source_key(source, size)}-{size}"
+
+
 def load_data(
     spec: str,  # such as 'materials' or 'folder:PATH', one of `KINDS`
     size: int,  # side of the images, pixels: the crop_size of the run
@@ -170,7 +179,7 @@ def load_data(
     if int(size) != size or size < 1:
         raise UserError(f"crop_size {size} is no size in pixels: give a whole number from 1")
     source, progress = open_source(spec), progress or (lambda it, **_: it)
-    folder = Path(cache or cache_root()) / f"{source_key(source, size)}-{size}"
+    folder = entry_folder(source, size, cache)
     if data := read_entry(folder):
         return data
     try:
