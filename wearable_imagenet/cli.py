@@ -24,7 +24,9 @@ from wearable_imagenet.commands import (
     run_demo,
 )
 from .core import UserError, clean_path, package_version
-from .guard.bounds import BOUNDS
+from .guard.bounds import BOUNDS, say_bounds
+from .guard.fork import FORKS, command_fork
+from .guard.repair import command_check
 from .guard.trouble import say_trouble, signals_as_stops
 from .repeat import REPEATS, Repeat, parse_repeat
 from .settings import PRESETS
@@ -33,6 +35,8 @@ from .stages import run_distill, run_experts
 # %% ../nbs/26_cli.ipynb #8f1ca11f
 _RUN = dict(type=clean_path, help="the run's folder (default: %(default)s)")
 _YES = "begin, even if it takes over 2 GB of memory or a day"
+_NUMBERS = f"Settings that are numbers: {say_bounds()}."
+_SET = dict(action="append", default=[], metavar="NAME=VALUE", help="one setting; may be given often")
 _ANEW = "what was not finished was not written; the same command begins again"
 _DATA = (
     "materials, folder:PATH, tiny-imagenet:PATH, imagesquawk:PATH, imagefruit:PATH, …, fashion-mnist:PATH, cifar10:PATH"
@@ -48,7 +52,7 @@ def _add_stage(
 ) -> argparse.ArgumentParser:
     "A parser for a subcommand that works on a run"
     goes_on = ". Stop it with Ctrl-C; the same command goes on where it stopped."
-    p = sub.add_parser(name, help=text, description=text + goes_on)
+    p = sub.add_parser(name, help=text, description=text + goes_on, epilog=_NUMBERS)
     p.add_argument("--run", default=Path(default_run), **_RUN)
     p.add_argument(
         "--preset", choices=list(PRESETS), help="settings to start from (default: the run's own, or materials)"
@@ -56,7 +60,7 @@ def _add_stage(
     p.add_argument("--data", help=_DATA)
     like = "JSON with settings, such as another run's run.json"
     p.add_argument("--settings", type=clean_path, metavar="FILE", help=like)
-    p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting; may be given often")
+    p.add_argument("--set", **_SET)
     p.add_argument("--yes", action="store_true", help=_YES)
     p.set_defaults(command=command, again="the same command goes on from here")
     return p
@@ -94,17 +98,20 @@ def _add_print(
     "The parser of `print`"
     p = _add_view(sub, "print", command_print, "Write one tile, or a sheet filled with it, for a fabric printer")
     p.add_argument("--class", dest="name", default="", help="a class name, or all (default: all)")
-    inches = "width of one tile (default: 4); the height follows, and both become even numbers of pixels"
+    inches = (
+        f"width of one tile, {BOUNDS['--inches']} (default: 4); its height follows; both become even numbers of pixels"
+    )
     p.add_argument("--inches", type=float, help=inches)
-    p.add_argument("--cm", type=float, help="width of one tile, in centimetres")
+    p.add_argument("--cm", type=float, help=f"width of one tile, {BOUNDS['--cm']}")
     p.add_argument("--pixels", type=int, help=f"width of one tile, {BOUNDS['--pixels']}")
     p.add_argument("--dpi", type=float, default=150, help=f"{BOUNDS['--dpi']} (default: %(default)s)")
-    sheet = "fill a sheet of this size, such as 42x36in or 100x90cm (default: one tile)"
+    sheet = f"fill a sheet of such a size as 42x36in or 100x90cm, {BOUNDS['--sheet']} (default: one tile)"
     p.add_argument("--sheet", metavar="WIDTHxHEIGHT", help=sheet)
     repeat = f"{', '.join(REPEATS)} or shift:DX,DY (default: the one that the textures were made for)"
     p.add_argument("--repeat", type=_known_repeat, help=repeat)
     p.add_argument("--format", choices=["png", "tiff", "jpeg"], default="png", help="(default: %(default)s)")
-    p.add_argument("--tone", type=float, default=1.0, help="below 1: softer, above: harder (default: %(default)s)")
+    tone = f"below 1: softer, above: harder, {BOUNDS['--tone']} (default: %(default)s)"
+    p.add_argument("--tone", type=float, default=1.0, help=tone)
     p.add_argument("--inks", metavar="DARK,LIGHT", help="for gray data: two colors, such as '#1b2a49,#f4efe6'")
     proof = "a page with ruler, name, repeat and seam verdict instead, at true size on A4 paper"
     p.add_argument("--proof", action="store_true", help=proof)
@@ -119,9 +126,31 @@ def _add_gallery(
     p = sub.add_parser("gallery", help=text, description=text + ".")
     p.add_argument("run", nargs="?", default=Path("runs/demo"), **_RUN)
     p.add_argument("--out", type=clean_path, help="where to write (default: gallery.html in the run's folder)")
-    p.add_argument("--inches", type=float, default=4.0, help="width of one tile on the garments (default: %(default)s)")
+    inches = f"width of one tile on the garments, {BOUNDS['gallery --inches']} (default: %(default)s)"
+    p.add_argument("--inches", type=float, default=4.0, help=inches)
     p.add_argument("--force", action="store_true", help="overwrite a page that exists")
     p.set_defaults(command=command_gallery, again=_ANEW)
+
+
+def _add_care(
+    sub,  # subparsers
+):
+    "The parsers of `check` and `fork`"
+    text = "Say which files of a run are whole, damaged or missing"
+    p = sub.add_parser("check", help=text, description=text + "; the exit status is 0 where all is whole.")
+    p.add_argument("run", nargs="?", default=Path("runs/demo"), **_RUN)
+    p.add_argument("--repair", action="store_true", help="make again what can be made again")
+    p.set_defaults(command=command_check, again="the same command goes on from here")
+    text = "Begin a new run with another's experts, and other settings"
+    p = sub.add_parser("fork", help=text, description=text + ".", epilog=_NUMBERS)
+    p.add_argument("run", type=clean_path, help="the run to begin from, such as runs/mine")
+    p.add_argument("new", type=clean_path, help="the new run's folder, empty or not there")
+    begin = (
+        "what to take over: experts, checkpoint (and go on from there) or nothing but settings (default: %(default)s)"
+    )
+    p.add_argument("--from", dest="begin", choices=FORKS, default="experts", help=begin)
+    p.add_argument("--set", **_SET)
+    p.set_defaults(command=command_fork, again="nothing was begun; the same command begins again")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -146,6 +175,7 @@ def make_parser() -> argparse.ArgumentParser:
     tiler.add_argument("--repeat", type=_known_repeat, help=other)
     _add_print(sub)
     _add_gallery(sub)
+    _add_care(sub)
     return parser
 
 # %% ../nbs/26_cli.ipynb #7af246e0
@@ -206,12 +236,11 @@ def run_command(
     try:
         with warnings.catch_warnings(), signals_as_stops():
             warnings.showwarning = tell
-            a.command(a)
+            return a.command(a) or 0
     except (Exception, KeyboardInterrupt) as e:
         line, status = say_trouble(e, a.again)
         tqdm.write("\n" * isinstance(e, KeyboardInterrupt) + line, file=sys.stderr)
         return status
-    return 0
 
 # %% ../nbs/26_cli.ipynb #05b803e4
 def main(

@@ -24,6 +24,7 @@ from .garments import GARMENTS
 from .wear import wear
 from ..core import UserError, write_file
 from ..evaluate import ARM_NAMES
+from ..guard.bounds import check_bound
 from ..repeat import REPEATS, Repeat, period
 from ..run import Run
 from ..scores import class_accuracies
@@ -182,8 +183,7 @@ def save_gallery(
     progress=partial(tqdm, disable=True),  # a tqdm-like bar
 ) -> Path:  # the file
     "Write the gallery of a run: one file, whole"
-    if not 0.5 <= inches <= 16:
-        raise UserError(f"inches {inches} must be between 0.5 and 16")
+    check_bound("gallery --inches", inches)
     if unknown := [g for g in garments if g not in GARMENTS]:
         raise UserError(f"garment {unknown[0]!r} is not known: use some of {', '.join(GARMENTS)}")
     run = Run(run)

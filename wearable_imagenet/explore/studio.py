@@ -9,7 +9,7 @@ __all__ = ['Distillation', 'studio_sliders', 'StudioControls', 'StudioView', 'St
 import math
 import os
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -22,6 +22,7 @@ from ..experts import check_experts
 from .explorer import Tool, as_html, log_slider, one_line, slider
 from .progress import draw_progress, quick_accuracy, say_progress
 from ..guard.form import read_tensors
+from ..guard.lock import own_folder
 from ..images.dataset import Dataset
 from ..pictures import draw_run
 from ..run import CHECKPOINT, Run, open_run
@@ -47,7 +48,8 @@ class Distillation:
             raise UserError(f"{run.folder} holds no run: train experts there first, or give settings")
         s = settings or run.settings
         check_experts(run.experts, s.max_start_epoch, s.expert_epochs)  # before anything is written
-        self.run, self.distiller, self.data = open_run(run, s, data), open_distiller(s, data, run), data
+        with own_folder(run.folder):
+            self.run, self.distiller, self.data = open_run(run, s, data), open_distiller(s, data, run), data
         self.saved = len(self.distiller.losses)  # steps in the checkpoint
         self.remember()
 
@@ -146,6 +148,15 @@ class StudioView(StudioControls):
 class StudioThread(StudioView):
     "What is wanted of a distillation, done one thing after another"
 
+    owned = None  # what gives the folder's lock back
+
+    def own(self):
+        "See that nobody else writes into the folder. Raises `UserError`"
+        if not self.owned:
+            with ExitStack() as stack:
+                stack.enter_context(own_folder(self.run.folder))
+                self.owned = stack.pop_all()
+
     def want(self, **what):
         "Say what is wanted, `todo` or `stopping`, and see that there is a thread to do it"
         with self.lock:
@@ -165,14 +176,16 @@ class StudioThread(StudioView):
     def turn(self) -> bool:  # whether there was nothing to do
         self.resting = resting = not self.busy()
         try:
-            if not resting:
-                self.do_next()
-            elif self.saved != len(self.losses):
-                self.save()
+            if not resting or self.saved != len(self.losses):
+                self.own()
+                self.save() if resting else self.do_next()
         except Exception as e:
             self.todo, self.stopping, self.error = 0, False, e
             for name, control in self.controls.items():
                 control.value = getattr(self.settings, name)
+        if resting and self.owned:
+            self.owned.close()
+            self.owned = None
         self.show(at_once=resting)
         return resting
 

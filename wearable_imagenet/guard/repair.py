@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from ..core import UserError, printable
 from ..distill import finish, fresh_distiller, open_distiller
 from ..experts import train_expert
-from .check import KINDS, Finding, look_at, look_at_run, numbers_of, say_run, told_settings
+from .check import RUN_FILES, Finding, look_at, look_at_run, numbers_of, say_run, told_settings
 from .form import read_record, read_tensors, write_record
 from .lock import own_folder
 from ..pictures import draw_run
@@ -84,7 +84,7 @@ def _clear(moved):
 
 def _make_again(run, findings, progress):
     "What can be made of what is whole"
-    bad = {kind: [f for f in findings if f.kind == kind and f.bad] for kind in KINDS}
+    bad = {kind: [f for f in findings if f.kind == kind and f.bad] for kind in RUN_FILES}
     if bad["seconds"]:
         write_record(run.seconds_file, {})
     if not (s := told_settings(run)) or any(f.state == "missing" for f in bad["images"]):
@@ -144,7 +144,7 @@ def say_repair(
     "What was made again, and how to go on where something could not be"
     still = {f.path for f in after if f.bad}
     lines = []
-    for kind in KINDS:
+    for kind in RUN_FILES:
         bad = [f for f in before if f.kind == kind and f.bad]
         left = sum(f.path in still for f in bad) or sum(f.bad for f in after if f.kind == kind)
         if done := len(bad) - sum(f.path in still for f in bad):
