@@ -36,7 +36,7 @@ def cache_root() -> Path:  # a folder, perhaps not made yet
         return Path(tempfile.gettempdir()) / f"wearable-imagenet-{getattr(os, 'getuid', str)()}"
 
 # %% ../../nbs/images/8_cache.ipynb #12cd2026
-CACHE_VERSION = 4  # to be raised whenever decoding or the files of an entry change
+CACHE_VERSION = 5  # to be raised whenever decoding or the files of an entry change
 
 
 def _stamp(

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'SUFFIXES', 'fit_square', 'check_size', 'gray_to_8bit', 'to_srgb', 'find_alpha', 'plain_rgb',
-           'turn_upright', 'open_image', 'decode_file', 'decode_pixels']
+           'turn_upright', 'open_image', 'smaller_rgb', 'decode_file', 'decode_pixels']
 
 # %% ../../nbs/images/1_photo.ipynb #291ff072
 import io
 import re
+from contextlib import nullcontext
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, JpegImagePlugin
@@ -127,10 +129,11 @@ _WAYS = "FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVE
 
 def turn_upright(
     image: Image.Image,  # loaded
+    noted: Image.Image | None = None,  # the picture that has the note; None: the same
 ) -> Image.Image:  # as it was seen
     "Turn a picture as its EXIF note says; a note that says nothing, or nonsense, turns nothing."
     try:
-        value = image.getexif().get(0x0112, 1)
+        value = (noted or image).getexif().get(0x0112, 1)
         value = int(value[0] if isinstance(value, (tuple, list, bytes)) else value)
     except Exception:
         return image  # Pillow raises whatever the bytes lead it to
@@ -173,6 +176,33 @@ def _raw_mode(
     args = tile[0][3] if tile else ""
     return str(args[0] if isinstance(args, tuple) else args)
 
+# %% ../../nbs/images/1_photo.ipynb #3900ba9e
+_LARGE = 4e7  # pixels
+_ONE = Lock()  # for large pictures
+
+
+def _is_large(image):
+    "Whether a picture takes much memory"
+    return image.width * image.height > _LARGE
+
+
+def smaller_rgb(
+    image: Image.Image,  # loaded, any mode
+    least: int,  # the shorter side may become so short, pixels
+    raw: str = "",  # how its pixels lie in the file, in Pillow's words; '' for 8 bits
+    note=lambda text: None,  # called with what the owner should know
+) -> Image.Image:  # mode 'RGB'
+    "`plain_rgb` by strips, each the mean of squares of pixels"
+    factor, said = max(1, min(image.size) // least), []
+    small = Image.new("RGB", tuple(-(-side // factor) for side in image.size))
+    for top in range(0, image.height, 16 * factor):
+        strip = image.crop((0, top, image.width, min(top + 16 * factor, image.height)))
+        said.append([])
+        small.paste(plain_rgb(strip, raw, said[-1].append).reduce(factor), (0, top // factor))
+    for text in said[0] if all(said) else []:  # what is true of every strip
+        note(text)
+    return small
+
 # %% ../../nbs/images/1_photo.ipynb #cfd9c211
 def decode_file(
     path: Path,  # an image file
@@ -186,8 +216,13 @@ def decode_file(
             check_size(image.size[::-1], size)
         image.draft(None, (4 * size, 4 * size))
         raw = _raw_mode(image)
-        image.load()
-        return np.asarray(fit_square(plain_rgb(turn_upright(image), raw, note), size)).transpose(2, 0, 1)
+        with _ONE if _is_large(image) else nullcontext():
+            image.load()
+            if _is_large(image):
+                plain = turn_upright(smaller_rgb(image, 4 * size, raw, note), image)
+            else:
+                plain = plain_rgb(turn_upright(image), raw, note)
+        return np.asarray(fit_square(plain, size)).transpose(2, 0, 1)
 
 # %% ../../nbs/images/1_photo.ipynb #b4262dd5
 def decode_pixels(
