@@ -105,7 +105,8 @@ def save_timelapse(
         try:
             t = Textures.load(files[i])
         except DamagedFile as e:
-            warnings.warn(f"{e.path} is damaged ({e.why}): the timelapse goes without it", stacklevel=2)
+            without = "the timelapse goes without it (wearable-imagenet check --repair makes it again)"
+            warnings.warn(f"{e.path} is damaged ({e.why}): {without}", stacklevel=2)
             continue
         picture = frame_image(t)
         if picture.width > width:

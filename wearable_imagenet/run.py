@@ -37,7 +37,7 @@ def _fault_in_settings(about, _):
 
 
 RUN = Form(
-    "take its line sha256 away if you edited it; or take the file away and give the run's settings again (--set, --data)",
+    "take its line sha256 away if you edited it; or wearable-imagenet check --repair makes it again from the textures",
     about={"settings": dict, "data_fingerprint?": str, "classes?": [str], "versions?": dict, "changes?": [dict]},
     agree=_fault_in_settings,
 )

@@ -36,7 +36,7 @@ def _disagreement(about, t):
 
 
 TEXTURES = Form(
-    "take it away and distil: it is made again from the checkpoint (or put back a copy)",
+    "wearable-imagenet check --repair makes it again from the checkpoint (or put back a copy)",
     dict(
         canvases=Numbers("n C H W", "float32 float16"),
         y=Numbers("n", "int64", 0),
