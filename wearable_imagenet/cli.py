@@ -23,21 +23,24 @@ from .shell.parse import parse, with_groups
 
 # %% ../nbs/26_cli.ipynb #8f1ca11f
 COMMANDS: dict[str, tuple[str, str]] = {  # name → module and class of its options; what it does
-    "demo": ("shell.options:Demo", "Do everything: experts, textures, evaluation, pictures"),
-    "experts": ("shell.options:Experts", "Train experts on the real images"),
-    "distill": ("shell.options:Distill", "Distil textures (trains missing experts first)"),
+    "demo": ("shell.options:DemoCommand", "Do everything: experts, textures, evaluation, pictures"),
+    "experts": ("shell.options:ExpertsCommand", "Train experts on the real images"),
+    "distill": ("shell.options:DistillCommand", "Distil textures (trains missing experts first)"),
     "evaluate": (
-        "shell.options:Evaluate",
+        "shell.options:EvaluateCommand",
         "Train networks on textures, and on what they are compared with, and test them on real images",
     ),
-    "tile": ("shell.options:Tile", "Draw every texture tiled, with its name"),
-    "print": ("shell.options:Print", "Write one tile, or a sheet filled with it, for a fabric printer"),
+    "tile": ("shell.options:TileCommand", "Draw every texture tiled, with its name"),
+    "print": ("shell.options:PrintCommand", "Write one tile, or a sheet filled with it, for a fabric printer"),
     "gallery": (
-        "shell.options:Gallery",
+        "shell.options:GalleryCommand",
         "Write one HTML page with every texture of a run: tiled, worn, with its figures, offline and on a phone",
     ),
-    "settings": ("shell.table:Settings", "Show every setting: its value in a preset, what it may be, what it means"),
-    "runs": ("shell.runs:Runs", "List the runs below a folder: how far each has come, its size, its figures"),
+    "settings": (
+        "shell.table:SettingsCommand",
+        "Show every setting: its value in a preset, what it may be, what it means",
+    ),
+    "runs": ("shell.runs:RunsCommand", "List the runs below a folder: how far each has come, its size, its figures"),
 }
 
 

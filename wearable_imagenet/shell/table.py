@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['field_comments', 'Setting', 'setting_choices', 'setting_table', 'setting_groups', 'say_settings',
-           'say_settings_markdown', 'Settings']
+           'say_settings_markdown', 'SettingsCommand']
 
 # %% ../../nbs/shell/3_table.ipynb #b02c720f
 import dataclasses
@@ -134,7 +134,7 @@ def say_settings_markdown(
 
 
 @dataclass
-class Settings:
+class SettingsCommand:
     "Show every setting: its value in a preset, what it may be, what it means"
 
     preset: Positional[Annotated[str, word(str, "PRESET", tuple(PRESETS))]] = "materials"  # whose values are shown

@@ -36,9 +36,9 @@ def unset(
     return "" if shown in ("None", "", "''", "()", "False") else f"(default: {shown})"
 
 # %% ../../nbs/shell/1_words.ipynb #0528b6cc
-Folder = Annotated[Path, word(clean_path, "FOLDER"), arg(help_behavior_hint=unset)]
-File = Annotated[Path, word(clean_path, "FILE"), arg(help_behavior_hint=unset)]
-Text = Annotated[str, word(str, "TEXT"), arg(help_behavior_hint=unset)]
+Folder = Annotated[Path | None, word(clean_path, "FOLDER"), arg(help_behavior_hint=unset)]
+File = Annotated[Path | None, word(clean_path, "FILE"), arg(help_behavior_hint=unset)]
+Text = Annotated[str | None, word(str, "TEXT"), arg(help_behavior_hint=unset)]
 Flag = Annotated[bool, arg(help_behavior_hint="")]
 Words = Annotated[UseAppendAction[tuple[Annotated[str, word(str, "NAME=VALUE")], ...]], arg(help_behavior_hint="")]
 
