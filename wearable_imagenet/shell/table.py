@@ -22,7 +22,7 @@ from tyro.conf import Positional, arg
 from ..guard.bounds import BOUNDS
 from ..repeat import REPEATS, Repeat
 from ..settings import CHOICES, PRESETS, DistillSettings, make_settings, settings_text
-from .parse import Untouched, parse
+from .parse import Untouched
 from .words import Flag, word
 
 # %% ../../nbs/shell/3_table.ipynb #35c2e476
