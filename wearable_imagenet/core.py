@@ -18,20 +18,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlparse
 from urllib.request import url2pathname
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+if TYPE_CHECKING:
+    import torch
 
 # %% ../nbs/01_core.ipynb #41f91ebf
 def generator(
     seed: int,  # the run's seed
     stage: str,  # what the numbers are for, such as 'crop' or 'expert'
     index: int = 0,  # which one of that stage: a step, a network, an epoch
-) -> torch.Generator:  # on the CPU, so that every machine draws the same numbers
+) -> "torch.Generator":  # on the CPU, so that every machine draws the same numbers
     "A fresh random generator that depends on `(seed, stage, index)` and on nothing else."
+    import torch
+
     digest = hashlib.sha256(json.dumps([int(seed), stage, int(index)]).encode()).digest()
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
@@ -205,9 +207,11 @@ def clean_path(
 # %% ../nbs/01_core.ipynb #65d71b41
 def content_digest(
     about,  # anything JSON can hold
-    tensors: dict[str, torch.Tensor] = {},  # noqa: B006  name → tensor of any shape, on the CPU
+    tensors: dict[str, "torch.Tensor"] = {},  # noqa: B006  name → tensor of any shape, on the CPU
 ) -> str:  # 64 hexadecimal digits
     "SHA-256 of all contents"
+    if tensors:
+        import torch
     same = json.loads(json.dumps(about))  # as they come back: lists for tuples, text for keys
     whole = hashlib.sha256(json.dumps(same, sort_keys=True).encode())
     for name, t in sorted(tensors.items()):
@@ -218,10 +222,12 @@ def content_digest(
 
 def save_tensors(
     path: Path,  # the file
-    tensors: dict[str, torch.Tensor],  # name → tensor of any shape
+    tensors: dict[str, "torch.Tensor"],  # name → tensor of any shape
     about: dict,  # anything JSON can hold
 ) -> Path:  # `path`
     "Write a safetensors file, whole or not at all."
+    from safetensors.torch import save
+
     held = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     metadata = {"about": json.dumps(about | {"sha256": content_digest(about, held)}, sort_keys=True)}
     whole = save(held, metadata)
@@ -231,7 +237,7 @@ def save_tensors(
 def check_digest(
     path: Path,  # where it was read, for messages
     about: dict,  # what was read; loses its digest
-    tensors: dict[str, torch.Tensor] = {},  # noqa: B006  likewise
+    tensors: dict[str, "torch.Tensor"] = {},  # noqa: B006  likewise
 ):
     "Compare contents with the digest that was written with them, if there is one. Raises `DamagedFile`."
     was = about.pop("sha256", None)
@@ -240,14 +246,16 @@ def check_digest(
         raise DamagedFile(path, "what it holds is not what was written")
 
 
-@torch.inference_mode(False)
 def load_file(
     path: Path,  # a file from `save_tensors`
-) -> tuple[dict[str, torch.Tensor], dict]:  # name → tensor, on the CPU; what was said about them
+) -> tuple[dict[str, "torch.Tensor"], dict]:  # name → tensor, on the CPU; what was said about them
     "Read everything. Raises `UserError` where it is not there, `DamagedFile` where it is not whole."
+    import torch
+    from safetensors import SafetensorError, safe_open
+
     check_file(path)
     try:
-        with safe_open(path, "pt") as f:
+        with torch.inference_mode(False), safe_open(path, "pt") as f:
             tensors = {name: f.get_tensor(name) for name in f.keys()}
             about = json.loads((f.metadata() or {})["about"])
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, RuntimeError) as e:
@@ -267,7 +275,7 @@ def load_about(
 
 def load_tensors(
     path: Path,  # a file from `save_tensors`
-) -> dict[str, torch.Tensor]:  # name → tensor, on the CPU
+) -> dict[str, "torch.Tensor"]:  # name → tensor, on the CPU
     "Read all tensors."
     return load_file(path)[0]
 
