@@ -139,12 +139,13 @@ _MAY_CHANGE = {"data", "device", "eval_network", "eval_networks", "eval_epochs"}
 
 
 def evaluate_file(
-    path: Path,  # a file of textures
+    path: Path,  # a file of textures, or a shared file
     changes: dict,  # settings of the evaluation, as text or numbers; data: where the real images are
     progress,  # a tqdm-like bar
 ) -> dict[str, dict]:  # arm -> mean, std, values and confusion
     "Evaluate textures that came as one file"
-    t = Textures.load(path)
+    run = Run(path)
+    t = run.textures
     if other := set(changes) - _MAY_CHANGE:
         words = ", ".join(sorted(_MAY_CHANGE))
         raise UserError(f"{path} was not made with {other.pop()} set otherwise: only {words} can be set here")
@@ -154,10 +155,10 @@ def evaluate_file(
         theirs, ours = ", ".join(data.classes), ", ".join(t.classes)
         raise UserError(f"{s.data} has the classes {theirs}; {path} needs {ours}: name its images with --data")
     data = replace(data, mean=t.mean, std=t.std)
-    with own_folder(path.parent / "evaluation"):
-        drop_results(path.parent / "evaluation")
-        result = evaluate(asked(t, s), data, path.parent / "evaluation", progress=progress)
-        write_record(path.with_suffix(".report.json"), dict(settings=settings_text(s), classes=t.classes, arms=result))
+    with own_folder(run.evaluation_folder):
+        drop_results(run.evaluation_folder)
+        result = evaluate(asked(t, s), data, run.evaluation_folder, progress=progress)
+        write_record(run.report_file, dict(settings=settings_text(s), classes=t.classes) | arm_figures(result))
     return result
 
 
@@ -173,7 +174,7 @@ def command_evaluate(
         raise UserError(f"{a.run} has settings of its own: leave out --preset and --settings")
     changes = _changes(a.data, a.set)
     result = evaluate_file(a.run, changes, partial(tqdm, mininterval=0.5, dynamic_ncols=True))
-    print("\n".join(say_result(result, Textures.load(a.run).classes)))
+    print("\n".join(say_result(result, Run(a.run).textures.classes)))
 
 # %% ../nbs/25_commands.ipynb #847ff703
 def command_tile(

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .canvas import enlarge
-from .core import DamagedFile, UserError, package_version, say_size
+from .core import DamagedFile, UserError, check_file, package_version, say_size
 from .experts import TrajectoryBuffer
 from .guard.form import Form, Number, Numbers, fault_in_value, read_record, read_tensors, write_record
 from .guard.sent import is_packed, unpacked
@@ -127,6 +127,8 @@ class Run:
 
     @property
     def textures(self) -> Textures:
+        if self.folder.suffix in (".zip", ".safetensors") and not self.folder.is_dir():
+            check_file(self.folder)
         with self._unpacked() as run:
             return Textures.load(run.textures_file)
 

@@ -69,8 +69,7 @@ def told_right(
     run: Run,  # a run
 ) -> list[float]:  # 0 … 1, in label order; nothing where the run was not evaluated
     "Share of the test images of each class that networks trained on the textures tell right"
-    confusion = run.report.get("confusion", {}) if run.report_file.exists() else {}
-    return class_accuracies(confusion.get("textures", []))
+    return class_accuracies(run.figures.get("confusion", {}).get("textures", []))
 
 # %% ../../nbs/cloth/11_gallery.ipynb #a125377f
 def file_names(
@@ -135,7 +134,7 @@ def _run_facts(
         "Canvas as": t.settings.parametrisation,
         "Distillation steps": t.settings.distill_steps,
     }
-    report = run.report if run.report_file.exists() else {}
+    report = run.figures
     for arm, name in (ARM_NAMES | {"experts": "experts"}).items():
         if f := report.get(f"accuracy_{arm}"):
             facts[f"Accuracy, {name}"] = f"{f['mean']:.1%} ± {f['std']:.1%}"
@@ -169,8 +168,8 @@ def gallery_page(
 
 # %% ../../nbs/cloth/11_gallery.ipynb #09be1ead
 def save_gallery(
-    run: Run | Path,  # a run, or its folder
-    path: Path | None = None,  # the HTML file to write; None: gallery.html in the run's folder
+    run: Run | Path,  # a run, its folder, or a file of textures
+    path: Path | None = None,  # the HTML file to write; None: gallery.html in the run's folder, or beside the file
     inches: float = 4.0,  # width of one tile on the cloth
     garments: tuple[str, ...] = (),  # as for `gallery_page`
     progress=partial(tqdm, disable=True),  # a tqdm-like bar
@@ -181,7 +180,7 @@ def save_gallery(
     if unknown := [g for g in garments if g not in GARMENTS]:
         raise UserError(f"garment {unknown[0]!r} is not known: use some of {', '.join(GARMENTS)}")
     run = Run(run)
-    path = Path(path) if path else run.folder / "gallery.html"
+    path = Path(path) if path else run.place("gallery.html")
     page = gallery_page(run, inches, garments, progress)
     write_file(path, lambda tmp: Path(tmp).write_text(page, encoding="utf-8"))
     return path
