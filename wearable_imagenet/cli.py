@@ -15,14 +15,8 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from wearable_imagenet.commands import (
-    command_evaluate,
-    command_gallery,
-    command_print,
-    command_stage,
-    command_tile,
-    run_demo,
-)
+from .cloth.orders import command_print
+from .commands import command_evaluate, command_gallery, command_stage, command_tile, run_demo
 from .core import UserError, clean_path, package_version
 from .guard.bounds import BOUNDS
 from .guard.trouble import say_trouble, signals_as_stops
