@@ -16,6 +16,8 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from .cloth.orders import command_print
+from .cloth.printers import command_printers, read_printers
+from .cloth.share import command_share
 from .commands import command_evaluate, command_gallery, command_stage, command_tile, run_demo
 from .core import UserError, clean_path, package_version
 from .guard.bounds import BOUNDS
@@ -26,6 +28,10 @@ from .stages import run_distill, run_experts
 
 # %% ../nbs/26_cli.ipynb #8f1ca11f
 _RUN = dict(type=clean_path, help="the run's folder (default: %(default)s)")
+_WHAT = dict(nargs="?", type=clean_path, help="a run's folder, as --run; a file of textures alone; or a shared file")
+_GIVEN = dict(
+    nargs="?", type=clean_path, help="a run's folder, a file of textures alone, or a shared file (default: %(default)s)"
+)
 _YES = "begin, even if it takes over 2 GB of memory or a day"
 _ANEW = "what was not finished was not written; the same command begins again"
 _DATA = (
@@ -64,6 +70,7 @@ def _add_view(
 ) -> argparse.ArgumentParser:
     "A parser for a subcommand that looks at finished textures"
     p = sub.add_parser(name, help=text, description=text + ".")
+    p.add_argument("what", **_WHAT)
     p.add_argument("--run", default=Path("runs/demo"), **_RUN)
     p.add_argument("--out", type=clean_path, help="where to write")
     p.add_argument("--force", action="store_true", help="overwrite files that exist")
@@ -92,12 +99,14 @@ def _add_print(
     p.add_argument("--inches", type=float, help=inches)
     p.add_argument("--cm", type=float, help="width of one tile, in centimetres")
     p.add_argument("--pixels", type=int, help=f"width of one tile, {BOUNDS['--pixels']}")
-    p.add_argument("--dpi", type=float, default=150, help=f"{BOUNDS['--dpi']} (default: %(default)s)")
+    p.add_argument("--for", dest="printer", metavar="PRINTER", help=f"as it takes files: {', '.join(read_printers())}")
+    p.add_argument("--dpi", type=float, help=f"{BOUNDS['--dpi']} (default: 150, or what the printer wants)")
     sheet = "fill a sheet of this size, such as 42x36in or 100x90cm (default: one tile)"
     p.add_argument("--sheet", metavar="WIDTHxHEIGHT", help=sheet)
     repeat = f"{', '.join(REPEATS)} or shift:DX,DY (default: the one that the textures were made for)"
     p.add_argument("--repeat", type=_known_repeat, help=repeat)
-    p.add_argument("--format", choices=["png", "tiff", "jpeg"], default="png", help="(default: %(default)s)")
+    kinds = "(default: png, or what the printer likes best)"
+    p.add_argument("--format", choices=["png", "tiff", "jpeg"], help=kinds)
     p.add_argument("--tone", type=float, default=1.0, help="below 1: softer, above: harder (default: %(default)s)")
     p.add_argument("--inks", metavar="DARK,LIGHT", help="for gray data: two colors, such as '#1b2a49,#f4efe6'")
     proof = "a page with ruler, name, repeat and seam verdict instead, at true size on A4 paper"
@@ -111,11 +120,30 @@ def _add_gallery(
     "The parser of `gallery`"
     text = "Write one HTML page with every texture of a run: tiled, worn, with its figures, offline and on a phone"
     p = sub.add_parser("gallery", help=text, description=text + ".")
-    p.add_argument("run", nargs="?", default=Path("runs/demo"), **_RUN)
+    p.add_argument("run", default=Path("runs/demo"), **_GIVEN)
     p.add_argument("--out", type=clean_path, help="where to write (default: gallery.html in the run's folder)")
     p.add_argument("--inches", type=float, default=4.0, help="width of one tile on the garments (default: %(default)s)")
     p.add_argument("--force", action="store_true", help="overwrite a page that exists")
     p.set_defaults(command=command_gallery, again=_ANEW)
+
+
+def _add_share(
+    sub,  # subparsers
+):
+    "The parsers of `share` and `printers`"
+    text = "Write one file to send: textures, a page about them, pictures, rights"
+    p = sub.add_parser("share", help=text, description=text + ".")
+    p.add_argument("run", default=Path("runs/demo"), **_GIVEN)
+    p.add_argument("--out", type=clean_path, help="the zip file to write (default: NAME.zip in the run's folder)")
+    rights = "whose the images are and what is allowed, such as 'photographs by A. B., CC BY 4.0'"
+    p.add_argument("--rights", metavar="TEXT", default="", help=rights)
+    p.add_argument("--force", action="store_true", help="overwrite a file that exists")
+    p.add_argument("--yes", action="store_true", help=_YES)
+    p.set_defaults(command=command_share, again=_ANEW)
+    text = "List what print services accept, with the page and the day of each figure"
+    p = sub.add_parser("printers", help=text, description=text + ".")
+    p.add_argument("name", nargs="?", help=f"one of {', '.join(read_printers())} (default: all)")
+    p.set_defaults(command=command_printers, again=_ANEW)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -133,13 +161,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     judged = "Train networks on textures, and on what they are compared with, and test them on real images"
     p = _add_stage(sub, "evaluate", command_evaluate, "runs/mine", judged)
-    p.add_argument("what", nargs="?", type=clean_path, help="a run's folder, as --run, or a file of textures alone")
+    p.add_argument("what", **_WHAT)
     tiler = _add_view(sub, "tile", command_tile, "Draw every texture tiled, with its name")
     tiler.add_argument("--tiles", type=int, default=3, help=f"{BOUNDS['--tiles']} (default: %(default)s)")
     other = "lay the tiles otherwise than they were made for: a name or shift:DX,DY"
     tiler.add_argument("--repeat", type=_known_repeat, help=other)
     _add_print(sub)
     _add_gallery(sub)
+    _add_share(sub)
     return parser
 
 # %% ../nbs/26_cli.ipynb #7af246e0
