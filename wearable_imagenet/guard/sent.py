@@ -88,6 +88,8 @@ def unpacked(
                     if info := _find(path, z, name, size):
                         with z.open(info) as f, open(Path(d) / name, "wb") as out:
                             shutil.copyfileobj(f, out)
+                            if out.tell() != info.file_size:
+                                raise EOFError(f"its {name} is shorter than it says")
         except UserError:
             raise
         except _BROKEN as e:
