@@ -90,13 +90,13 @@ def card(
     data = "" if s.data == "materials" else f" --data {shlex.quote(s.data)}"
     one = shlex.quote(t.classes[t.y[0]])
     what = f"{len(t)} textures of {size} pixels for {len(t.classes)} classes: {', '.join(map(_plain, t.names))}."
-    how = f"They were distilled from `{s.data}` by wearable-imagenet {package_version()}; each tiles the plane in the "
+    how = f"They were distilled from `{s.data}` by wearable-imagenet {package_version()}. "
     use = ["tile FILE", f"print FILE --class {one} --inches 6", "gallery FILE", f"evaluate FILE{data}"]
     parts = [
         "# Textures",
         "![All textures, each tiled three by three](tilings.jpg)",
         what,
-        f"{how}repeat {s.repeat}, so it can be laid in it without a border.",
+        f"{how}Their repeat is {s.repeat}.",
         "## How good?",
         "\n".join(figure_lines(report)),
         "## Use them",
