@@ -21,7 +21,9 @@ setup(
     keywords=cfg["keywords"],
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["wearable_imagenet", "wearable_imagenet.*"]),
-    package_data={"wearable_imagenet": ["gallery.html", "garments/*.svg", "materials/*", "materials/*/*/*.jpg"]},
+    package_data={
+        "wearable_imagenet": ["gallery.html", "printers.json", "garments/*.svg", "materials/*", "materials/*/*/*.jpg"]
+    },
     install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(), "heic": cfg["heic_requirements"].split()},
     entry_points={"console_scripts": cfg["console_scripts"].split("\n")},

@@ -18,6 +18,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import warnings
+import zipfile
+from pathlib import Path
 
 import psutil
 import pytest
@@ -273,6 +276,88 @@ def test_damaged_files(seen, tmp_path):
     assert not wrong, f"{len(wrong)} of {len(cases)}:\n" + "\n".join(wrong[:30])
 
 
+# What was sent
+
+
+def zipped(members, **how):
+    """A zip file, written as others would; `how` is of the first member."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as z, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of two members with one name
+        for name, content in members:
+            z.writestr(name, content, **how)
+            how = {}
+    return data.getvalue()
+
+
+def changed(data, mark, at, value):
+    """A zip file with some bytes of its (last) header changed."""
+    data, at = bytearray(data), data.rfind(mark) + at
+    data[at : at + len(value)] = value
+    return bytes(data)
+
+
+def sent_files(sent):
+    """Name → a hostile file in the place of a shared one."""
+    rng = random.Random(15)
+    with zipfile.ZipFile(io.BytesIO(sent)) as z:
+        whole = [(name, z.read(name)) for name in z.namelist()]
+    textures = dict(whole)["textures.safetensors"]
+    rest = [(name, content) for name, content in whole if name != "textures.safetensors"]
+    yield "empty", b""
+    yield "no members", zipped([])
+    yield "text", b"hello"
+    yield "noise", b"PK\3\4" + rng.randbytes(5000)
+    for k in range(6 if LONG else 3):
+        yield f"cut {k}", sent[: rng.randrange(len(sent) - 8)]
+    yield "foreign", zipped([("letter.txt", b"hello")])
+    yield "nested", zipped([("mine.zip", sent)])
+    yield "a folder", zipped([("textures.safetensors/", b"")])
+    yield "two", zipped([*whole, ("copy/textures.safetensors", textures)])
+    yield "one bit", zipped([*rest, ("textures.safetensors", flipped(textures, rng))])
+    yield "stored bit", sent.replace(textures, flipped(textures, rng))
+    yield "half", zipped([*rest, ("textures.safetensors", textures[: len(textures) // 2])])
+    yield "a bomb", zipped([("textures.safetensors", bytes(2**29 + 1))], compress_type=zipfile.ZIP_DEFLATED)
+    yield "another method", zipped([("textures.safetensors", textures)], compress_type=zipfile.ZIP_BZIP2)
+    alone = zipped([("textures.safetensors", textures)])
+    yield "says 4 GB", changed(alone, b"PK\1\2", 24, b"\xfe\xff\xff\xff")
+    yield "says more", changed(alone, b"PK\1\2", 24, (len(textures) + 9).to_bytes(4, "little"))
+    yield "says less", changed(alone, b"PK\1\2", 24, b"\x09\0\0\0")
+    yield "a password", changed(alone, b"PK\1\2", 8, b"\1")
+    yield "elsewhere", changed(alone, b"PK\1\2", 42, b"\xff\xff\xff\x7f")
+    yield "a long list", changed(alone, b"PK\5\6", 12, b"\0\0\0\x70")
+    yield "a longer list", changed(alone, b"PK\5\6", 10, b"\xff\xff\xff\xff\xff\xff")
+
+
+def test_hostile_shared_files(seen, tmp_path):
+    """Every command that takes a shared file says one line about a bad one and writes nothing, nowhere."""
+    assert call(["share", seen, "--out", tmp_path / "sent.zip"])[0] == 0
+    sent, wrong = (tmp_path / "sent.zip").read_bytes(), []
+    (tmp_path / "here").mkdir()
+    for n, (what, data) in enumerate(sent_files(sent)):
+        file = tmp_path / "here" / "sent.zip"
+        file.write_bytes(data)
+        names = ["tile", "print", "gallery", "evaluate", "share"]
+        for name in names if LONG else names[n % 5 :][:2]:
+            try:
+                status, lines, said = call([name, file])
+                assert_told(status, lines, said)
+                assert len(lines) == 1 and "sent.zip" in lines[0] and [*file.parent.iterdir()] == [file], said
+            except AssertionError as e:
+                wrong.append(f"{what}, {name}: {e}")
+    assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:30])
+
+
+def test_members_that_lead_elsewhere_are_not_followed(seen, tmp_path):
+    """Paths inside a zip file are names and nothing more; what is not asked for is not unpacked."""
+    textures = (seen / "textures.safetensors").read_bytes()
+    data = zipped([("../../textures.safetensors", textures), ("/etc/passwd", b"x"), ("../escaped", b"x")])
+    (tmp_path / "in/here").mkdir(parents=True)
+    (tmp_path / "in/here/sent.zip").write_bytes(data)
+    assert call(["tile", tmp_path / "in/here/sent.zip"])[0] == 0
+    assert {p.name for p in tmp_path.rglob("*") if p.is_file()} == {"sent.zip", "sent.tiling.png"}
+
+
 # Settings and arguments
 
 VALUES = [
@@ -326,7 +411,7 @@ def test_hostile_settings():
 
 ARGUMENTS = {
     "tile": ["--tiles", "--repeat", "--out", "--run"],
-    "print": "--inches --cm --pixels --dpi --sheet --tone --inks --class --format --out --run --repeat".split(),
+    "print": "--inches --cm --pixels --dpi --sheet --tone --inks --class --format --out --run --repeat --for".split(),
     "gallery": ["--inches", "--out"],
     "evaluate": ["--set", "--settings", "--data", "--preset", "--run"],
 }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from wearable_imagenet.cloth.share import sendable
 from wearable_imagenet.core import write_json
 from wearable_imagenet.evaluate import ARMS, asked, digest, evaluate
 from wearable_imagenet.figure import own_style
@@ -39,9 +40,7 @@ def main():
     run, file = Run(a.run), a.out.with_suffix(".safetensors")
     t = run.textures
     data, bar = find_data(t.settings), partial(tqdm, mininterval=5)
-    kind, _, place = t.settings.data.partition(":")
-    named = dataclasses.replace(t.settings, data=f"{kind}:{Path(place).name}" if place else kind)  # no machine's paths
-    dataclasses.replace(t, canvases=t.canvases.half(), settings=named).save(file)
+    sendable(t).save(file)
     t = Textures.load(file)
     with own_style():
         picture = draw_tilings(t, 3)

@@ -36,6 +36,11 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name → module and class of its opt
         "shell.options:GalleryCommand",
         "Write one HTML page with every texture of a run: tiled, worn, with its figures, offline and on a phone",
     ),
+    "share": ("shell.care:ShareCommand", "Write one file to send: textures, a page about them, pictures, rights"),
+    "printers": (
+        "shell.care:PrintersCommand",
+        "List what print services accept, with the page and the day of each figure",
+    ),
     "check": ("shell.care:CheckCommand", "Say which files of a run are whole, damaged or missing"),
     "fork": ("shell.care:ForkCommand", "Begin a new run with another's experts, and other settings"),
     "settings": (

@@ -4,24 +4,18 @@
 
 # %% auto #0
 __all__ = ['SETTINGS', 'read_settings', 'find_settings', 'say_data', 'command_stage', 'run_demo', 'say_result', 'evaluate_file',
-           'command_evaluate', 'command_tile', 'tile_inches', 'sheet_inches', 'print_files', 'command_print',
-           'command_gallery']
+           'command_evaluate', 'command_tile', 'command_gallery']
 
 # %% ../nbs/25_commands.ipynb #594bbf44
-import re
 import sys
-import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from .cloth.fabric import print_cloth, print_file
 from .cloth.gallery import save_gallery
-from .cloth.proof import print_proof
-from .cloth.sheet import Order
-from .core import UserError, check_file, printable
+from .core import UserError, check_file
 from .evaluate import ARMS, asked, evaluate
 from .figure import save_figure
 from .guard.bounds import check_bound, check_work, run_work
@@ -37,8 +31,7 @@ from .repeat import check_repeat
 from .run import Run, drop_results, open_run
 from .scores import class_accuracies, most_confused
 from .settings import DistillSettings, make_settings, settings_text
-from .stages import find_data, run_distill, run_evaluate
-from .textures import Textures
+from .stages import arm_figures, find_data, run_distill, run_evaluate
 
 # %% ../nbs/25_commands.ipynb #6429b557
 SETTINGS = Form("write an object of names and values", about={"settings?": dict})
@@ -140,12 +133,13 @@ _MAY_CHANGE = {"data", "device", "eval_network", "eval_networks", "eval_epochs"}
 
 
 def evaluate_file(
-    path: Path,  # a file of textures
+    path: Path,  # a file of textures, or a shared file
     changes: dict,  # settings of the evaluation, as text or numbers; data: where the real images are
     progress,  # a tqdm-like bar
 ) -> dict[str, dict]:  # arm -> mean, std, values and confusion
     "Evaluate textures that came as one file"
-    t = Textures.load(path)
+    run = Run(path)
+    t = run.textures
     if other := set(changes) - _MAY_CHANGE:
         words = ", ".join(sorted(_MAY_CHANGE))
         raise UserError(f"{path} was not made with {other.pop()} set otherwise: only {words} can be set here")
@@ -155,10 +149,10 @@ def evaluate_file(
         theirs, ours = ", ".join(data.classes), ", ".join(t.classes)
         raise UserError(f"{s.data} has the classes {theirs}; {path} needs {ours}: name its images with --data")
     data = replace(data, mean=t.mean, std=t.std)
-    with own_folder(path.parent / "evaluation"):
-        drop_results(path.parent / "evaluation")
-        result = evaluate(asked(t, s), data, path.parent / "evaluation", progress=progress)
-        write_record(path.with_suffix(".report.json"), dict(settings=settings_text(s), classes=t.classes, arms=result))
+    with own_folder(run.evaluation_folder):
+        drop_results(run.evaluation_folder)
+        result = evaluate(asked(t, s), data, run.evaluation_folder, progress=progress)
+        write_record(run.report_file, dict(settings=settings_text(s), classes=t.classes) | arm_figures(result))
     return result
 
 
@@ -174,118 +168,33 @@ def command_evaluate(
         raise UserError(f"{a.run} has settings of its own: leave out --preset and --settings")
     changes = _changes(a.data, a.set)
     result = evaluate_file(a.run, changes, partial(tqdm, mininterval=0.5, dynamic_ncols=True))
-    print("\n".join(say_result(result, Textures.load(a.run).classes)))
+    print("\n".join(say_result(result, Run(a.run).textures.classes)))
 
 # %% ../nbs/25_commands.ipynb #847ff703
 def command_tile(
-    a,  # the parsed command line: run, out, tiles, repeat
+    a,  # the parsed command line: what or run, out, tiles, repeat
 ):
-    "Draw the tiling of a run"
-    t, source = Run(a.run).textures, (Run(a.run).textures_file,)
-    out = check_place_for(a.out or a.run / "tiling.png", (".png",), a.force or not a.out, source)
+    "Draw the tiling of a run, or of a file of textures"
+    run = Run(a.what or a.run)
+    t = run.textures
+    out = check_place_for(a.out or run.place("tiling.png"), (".png",), a.force or not a.out, (run.textures_file,))
     check_bound("--tiles", a.tiles)
     check_work("this picture", 24.0 * a.tiles**2 * t.canvases.shape[2:].numel() * len(t), yes=a.yes)
     if a.repeat:
         check_repeat(t.canvases.shape[2:], a.repeat)
         t = replace(t, settings=replace(t.settings, repeat=a.repeat))
-    with own_place(a.run, out):
+    with own_place(run, out):
         save_figure(draw_tilings(t, a.tiles), out)
     print(out)
-
-# %% ../nbs/25_commands.ipynb #1bb9cce7
-def tile_inches(
-    a,  # the parsed command line: inches, cm, pixels, dpi
-) -> float:
-    "The width of a tile from --inches, --cm or --pixels"
-    given = [f"--{name}" for name in ("inches", "cm", "pixels") if getattr(a, name) is not None]
-    if len(given) > 1:
-        raise UserError(f"{' and '.join(given)} both give the width of a tile: use one of them")
-    for name in ("inches", "cm", "pixels", "dpi"):
-        if getattr(a, name) is not None:
-            check_bound(f"--{name}", getattr(a, name))
-    if a.cm is not None:
-        return a.cm / 2.54
-    if a.pixels is not None:
-        return a.pixels / a.dpi
-    return 4.0 if a.inches is None else a.inches
-
-# %% ../nbs/25_commands.ipynb #405b026c
-def sheet_inches(
-    text: str | None,  # 42x36in, 100x90cm, or 42x36 in inches
-) -> tuple[float, float] | None:  # (width, height)
-    "The size of a sheet from --sheet"
-    if text is None:
-        return None
-    number = r"([0-9]+(?:\.[0-9]*)?)"
-    found = re.fullmatch(f"{number}[x×]{number}(in|cm)?", text.strip().lower())
-    if not found:
-        raise UserError(
-            f"--sheet {text!r} is not a size: write width x height with its unit, such as 42x36in or 100x90cm"
-        )
-    sides = tuple(float(v) / (2.54 if found[3] == "cm" else 1) for v in found.groups()[:2])
-    for side in sides:
-        check_bound("--sheet", side)
-    return sides
-
-# %% ../nbs/25_commands.ipynb #447f04a6
-def _wanted_canvases(
-    t: Textures,  # the textures
-    name: str,  # a class; all or nothing for all, unless a class is called all
-) -> list[int]:
-    "The canvases of one class or of all"
-    name = printable(name)  # as class names are
-    if name in t.classes:  # one may be called all
-        return [i for i, y in enumerate(t.y) if t.classes[y] == name]
-    if name not in ("", "all"):
-        raise UserError(f"--class {name!r} is not in this run: use all, or one of {', '.join(t.classes)}")
-    return [*range(len(t))]
-
-
-def print_files(
-    t: Textures,  # the textures
-    a,  # the parsed command line: out, run, class, proof, sheet, format, force
-) -> dict[int, Path]:  # canvas -> the file to write
-    "What is to be printed where"
-    kind = "proof" if a.proof else "sheet" if a.sheet else ""
-    files = {i: print_file(t, i, a.out or a.run / "prints", kind, a.format) for i in _wanted_canvases(t, a.name)}
-    return {i: check_place_for(p, (p.suffix,), a.force, (Run(a.run).textures_file,)) for i, p in files.items()}
-
-# %% ../nbs/25_commands.ipynb #548c538c
-_PIXELS = 1e8  # of a sheet that are written in a second, about
-
-
-def command_print(
-    a,  # the parsed command line
-):
-    "Write files for a fabric printer, for one class or all"
-    t = Run(a.run).textures
-    if a.proof and a.sheet:
-        raise UserError("--proof is one page: leave --sheet out")
-    order = Order(tile_inches(a), a.dpi, sheet_inches(a.sheet), a.repeat, a.tone, a.inks)
-    check_bound("--tone", a.tone)
-    sides = order.sheet or (0, 0)
-    pixels = len(_wanted_canvases(t, a.name)) * sides[0] * sides[1] * a.dpi**2
-    check_work("this print", seconds=pixels / _PIXELS, yes=a.yes)
-    progress = partial(tqdm, leave=False, mininterval=0.5, disable=a.sheet is None)
-    files, lost = print_files(t, a), {}
-    for i, path in files.items():
-        with own_place(a.run, path):
-            printed = print_proof(t, i, path, order) if a.proof else print_cloth(t, i, path, order, progress)
-        print(printed)
-        if printed.clipped > 0.01:
-            lost[t.names[i]] = printed.clipped
-    if lost:
-        shares = ", ".join(f"{name} {share:.0%}" for name, share in lost.items())
-        warnings.warn(f"pixels that clipped: {shares}; a --tone below {a.tone:g} keeps more of them", stacklevel=2)
 
 # %% ../nbs/25_commands.ipynb #fa22a9fa
 def command_gallery(
     a,  # the parsed command line: run, out, inches
 ):
-    "Write the gallery of a run"
-    textures = Run(a.run).textures_file
-    check_file(textures, ": distil first (wearable-imagenet distill)")
-    path = check_place_for(a.out or a.run / "gallery.html", (".html",), a.force or not a.out, (textures,))
-    with own_place(a.run, path):
-        save_gallery(a.run, path, a.inches, progress=partial(tqdm, leave=False))
+    "Write the gallery of a run, or of a file of textures"
+    run = Run(a.run)
+    check_file(run.textures_file, ": distil first (wearable-imagenet distill)")
+    path = check_place_for(a.out or run.place("gallery.html"), (".html",), a.force or not a.out, (run.textures_file,))
+    with own_place(run, path):
+        save_gallery(run, path, a.inches, progress=partial(tqdm, leave=False))
     print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")

@@ -9,16 +9,19 @@ __all__ = ['RUN', 'CHECKPOINT', 'RESULT', 'SECONDS', 'REPORT', 'FREE', 'Run', 'd
 # %% ../nbs/16_run.ipynb #c75a0749
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from .canvas import enlarge
-from .core import DamagedFile, UserError, package_version, say_size
+from .core import DamagedFile, UserError, check_file, package_version, say_size
 from .experts import TrajectoryBuffer
 from .guard.form import Form, Number, Numbers, fault_in_value, read_record, read_tensors, write_record
 from .guard.rescue import changed_experts, say_fork
+from .guard.sent import is_packed, unpacked
 from .images.dataset import Dataset
 from .settings import DistillSettings, make_settings, settings_text
 from .textures import Textures
@@ -62,22 +65,33 @@ REPORT = Form(
 )
 
 # %% ../nbs/16_run.ipynb #30331377
+_SENT = {"textures.safetensors": 2**29, "report.json": 2**26}  # what is read of a shared file, bytes at most
+
+
 class Run:
-    "A run's folder: where its files lie, and what they hold"
+    "A run's folder, or a file of textures in its place: where its files lie, and what they hold"
 
     def __init__(
         self,
-        folder: "Path | str | Run",  # need not exist yet
+        folder: "Path | str | Run",  # need not exist yet; or a file: of textures alone, or a shared one
     ):
         self.folder = Path(folder)
-        self.settings_file = self.folder / "run.json"
-        self.experts_folder = self.folder / "experts"
-        self.checkpoint_file = self.folder / "checkpoint.safetensors"
-        self.frames_folder = self.folder / "frames"
-        self.textures_file = self.folder / "textures.safetensors"
-        self.evaluation_folder = self.folder / "evaluation"
-        self.report_file = self.folder / "report.json"
-        self.seconds_file = self.folder / "seconds.json"
+        self.is_file = self.folder.is_file()
+        self.settings_file = self.place("run.json")
+        self.experts_folder = self.place("experts")
+        self.checkpoint_file = self.place("checkpoint.safetensors")
+        self.frames_folder = self.place("frames")
+        self.textures_file = self.folder if self.is_file else self.place("textures.safetensors")
+        self.evaluation_folder = (self.folder.parent if self.is_file else self.folder) / "evaluation"
+        self.report_file = self.place("report.json")
+        self.seconds_file = self.place("seconds.json")
+
+    def place(
+        self,
+        name: str,  # such as tiling.png
+    ) -> Path:
+        "Where what is made of it lies: in the folder, or beside the file and under its name"
+        return self.folder.with_suffix(f".{name}") if self.is_file else self.folder / name
 
     def __fspath__(self) -> str:
         return os.fspath(self.folder)
@@ -100,9 +114,24 @@ class Run:
     def settings(self) -> DistillSettings:
         return make_settings(**read_record(self.settings_file, RUN)["settings"])
 
+    @contextmanager
+    def _unpacked(self) -> Iterator["Run"]:
+        "Itself, or what a shared file holds, as a run's folder that is there while the block lasts"
+        if not (self.is_file and is_packed(self.folder)):
+            yield self
+            return
+        with unpacked(self.folder, _SENT) as folder:
+            try:
+                yield Run(folder)
+            except DamagedFile as e:
+                raise DamagedFile(self.folder, f"its {Path(e.path).name}: {e.why}", "ask for it again") from None
+
     @property
     def textures(self) -> Textures:
-        return Textures.load(self.textures_file)
+        if self.folder.suffix in (".zip", ".safetensors") and not self.folder.is_dir():
+            check_file(self.folder)
+        with self._unpacked() as run:
+            return Textures.load(run.textures_file)
 
     @property
     def experts(self) -> TrajectoryBuffer:
@@ -115,6 +144,13 @@ class Run:
     @property
     def report(self) -> dict:
         return read_record(self.report_file, REPORT)
+
+    @property
+    def figures(self) -> dict:  # nothing where it was not evaluated
+        if self.report_file.exists():
+            return self.report
+        with self._unpacked() as run:
+            return run.figures if run is not self else {}
 
 # %% ../nbs/16_run.ipynb #163cefba
 def drop_results(
@@ -206,8 +242,7 @@ def read_begin(
     data: Dataset,  # its real images
 ) -> Textures:
     "The textures to begin with; refuse those that do not fit"
-    path = Path(s.begin).expanduser()
-    t = Run(path).textures if path.is_dir() else Textures.load(path)
+    t = Run(Path(s.begin).expanduser()).textures
     (H, W), size = t.canvases.shape[2:], s.canvas_size
     per_class = torch.bincount(t.y, minlength=len(t.classes)).tolist()
     for what, found, wanted in (

@@ -17,7 +17,7 @@ from .files import about, find_writer
 from .inks import print_colors, with_inks
 from .resize import resize_tile
 from .sheet import Cloth, Order, plan_cloth, strips
-from ..core import say_size, write_file
+from ..core import UserError, printable, say_size, write_file
 from ..seams import Seam, measure_seams, worst_verdict
 from ..textures import Textures
 from ..tile import Tile
@@ -38,6 +38,7 @@ class Printed:
         size = f"{say_size(c.sheet)} px, {c.inches(c.sheet)} at {c.dpi:g} dpi"
         if c.sheet != c.tile:
             size += f"; tile {say_size(c.tile)} px, {c.inches(c.tile)}"
+        size += c.off
         verdict = f"seams: {worst_verdict(self.seams)}; clipped {self.clipped:.1%}"
         return f"{self.path}  {size}; repeat {self.tile.repeat}; {verdict}"
 
@@ -75,7 +76,13 @@ def print_cloth(
                 yield strip
                 bar.update(len(strip))
 
-        write_file(Path(path), lambda tmp: write(tmp, sheet, rows(), order.dpi, texts))
+        def write_within(tmp):
+            write(tmp, sheet, rows(), order.dpi, texts)
+            if (size := tmp.stat().st_size / 1e6) > order.megabytes:
+                less = "use fewer inches, a lower --dpi or --format jpeg"
+                raise UserError(f"{printable(path)} has {size:.1f} MB, over the {order.megabytes:g} MB allowed: {less}")
+
+        write_file(Path(path), write_within)
     return replace(made, path=Path(path))
 
 # %% ../../nbs/cloth/5_fabric.ipynb #d329f14a

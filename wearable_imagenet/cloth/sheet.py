@@ -8,7 +8,7 @@ __all__ = ['MOST_MEMORY', 'Order', 'Cloth', 'plan_cloth', 'side_by_side', 'strip
 # %% ../../nbs/cloth/2_sheet.ipynb #382a93ad
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -27,6 +27,7 @@ class Order:
     repeat: Repeat | None = None  # how the tile repeats; None: as it was made for
     tone: float = 1.0  # times all differences from middle gray
     inks: str | None = None  # two inks, for gray data
+    megabytes: float = math.inf  # that the file may have; a larger one is refused
 
 # %% ../../nbs/cloth/2_sheet.ipynb #e0b5bb11
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Cloth:
     tile: tuple[int, int]  # (h, w) of one tile
     sheet: tuple[int, int]  # (h, w) of the whole file
     dpi: float  # dots an inch
+    ordered: float | None = field(default=None, compare=False)  # width of one tile as it was ordered, inches
 
     def inches(
         self,
@@ -43,6 +45,12 @@ class Cloth:
     ) -> str:  # width × height
         "A size in inches"
         return f"{pixels[1] / self.dpi:.2f}×{pixels[0] / self.dpi:.2f} in"
+
+    @property
+    def off(self) -> str:  # nothing where it is exact
+        "How far the tile's width is from what was ordered"
+        more = self.tile[1] / self.dpi - (self.ordered or self.tile[1] / self.dpi)
+        return "" if abs(more) < 5e-5 else f", {abs(more):.4f} in {'more' if more > 0 else 'less'} than ordered"
 
 
 _MOST_TILE, MOST_MEMORY = 40_000_000, 100_000_000  # pixels: of a tile, and of a sheet that is not written in strips
@@ -64,7 +72,7 @@ def plan_cloth(
         most = f"{_MOST_TILE // 10**6} million"
         raise UserError(f"a tile of {say_size((h, w))} pixels is more than {most}: use fewer inches or a lower dpi")
     sheet = (h, w) if order.sheet is None else tuple(near(side * order.dpi) for side in reversed(order.sheet))
-    return Cloth((h, w), sheet, order.dpi)
+    return Cloth((h, w), sheet, order.dpi, order.inches)
 
 # %% ../../nbs/cloth/2_sheet.ipynb #94142079
 def side_by_side(

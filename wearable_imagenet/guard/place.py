@@ -21,6 +21,7 @@ _MARKS = {
     ".jpg": [b"\xff\xd8\xff"],
     ".jpeg": [b"\xff\xd8\xff"],
     ".html": [b"<!doctype html", b"<html"],
+    ".zip": [b"PK\3\4"],
 }
 
 

@@ -13,14 +13,9 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from wearable_imagenet.commands import (
-    command_evaluate,
-    command_gallery,
-    command_print,
-    command_stage,
-    command_tile,
-    run_demo,
-)
+from ..cloth.orders import command_print
+from ..cloth.printers import read_printers
+from ..commands import command_evaluate, command_gallery, command_stage, command_tile, run_demo
 from ..repeat import Repeat, parse_repeat
 from ..settings import PRESETS
 from .words import File, Flag, Folder, Text, Words, bounded, number, unset, word
@@ -83,7 +78,7 @@ class DistillCommand(Stage):
 class EvaluateCommand(Stage):
     "The stage that tells how good textures are"
 
-    what: Positional[Folder] = None  # a run's folder, as --run, or a file of textures alone
+    what: Positional[Folder] = None  # a run's folder, as --run; a file of textures alone; or a shared file
 
     def __call__(self):
         command_evaluate(self)
@@ -99,12 +94,14 @@ _Tone = Annotated[float | None, number(), bounded("--tone")]
 _Sheet = Annotated[str | None, word(str, "WIDTHxHEIGHT"), arg(help_behavior_hint="")]
 _Inks = Annotated[str | None, word(str, "DARK,LIGHT"), arg(help_behavior_hint="")]
 _Inches = Annotated[float | None, number(), bounded("--inches")]
+_Printer = Annotated[Text, arg(name="for", help=f"as this service takes files: {', '.join(read_printers())}")]
 
 
 @dataclass
 class Look:
     "Options of a command that looks at finished textures"
 
+    what: Positional[Folder] = None  # a run's folder, as --run; a file of textures alone; or a shared file
     run: Folder = Path("runs/demo")  # the run's folder
     out: File = None  # where to write
     force: Flag = False  # overwrite files that exist
@@ -132,10 +129,11 @@ class PrintCommand(Look):
     inches: _Inches = None  # width of one tile, or 4; the height follows, and both become even numbers of pixels
     cm: _Centimeters = None  # width of one tile
     pixels: _Pixels = None  # width of one tile
-    dpi: _Dpi = 150  # dots an inch
+    printer: _Printer = None
+    dpi: _Dpi = None  # dots an inch, or 150, or what the printer wants
     sheet: _Sheet = None  # fill a sheet of this size, such as 42x36in or 100x90cm (default: one tile)
     repeat: RepeatWord = None  # grid, half-drop, half-brick, mirror, …, or shift:DX,DY (default: the textures' own)
-    format: Literal["png", "tiff", "jpeg"] = "png"  # of the files
+    format: Literal["png", "tiff", "jpeg"] | None = None  # of the files, or png, or what the printer likes best
     tone: _Tone = 1.0  # below 1: softer, above: harder
     inks: _Inks = None  # for gray data: two colors, such as #1b2a49,#f4efe6
     proof: Flag = False  # a page with ruler, name, repeat and seam verdict instead, at true size on A4 paper
@@ -150,7 +148,7 @@ class PrintCommand(Look):
 class GalleryCommand:
     "One page of everything"
 
-    run: Positional[Folder] = Path("runs/demo")  # the run's folder
+    run: Positional[Folder] = Path("runs/demo")  # a run's folder, a file of textures alone, or a shared file
     out: File = None  # where to write (default: gallery.html in the run's folder)
     inches: _Inches = 4.0  # width of one tile on the garments
     force: Flag = False  # overwrite a page that exists
