@@ -20,7 +20,6 @@ import subprocess
 import sys
 import warnings
 import zipfile
-from pathlib import Path
 
 import psutil
 import pytest
