@@ -193,7 +193,7 @@ def words_of(name, run):
 
 
 def call(arguments):
-    """Exit status, and what was said in lines of the program's own."""
+    """Exit status, what was said in lines of the program's own, and all that was said."""
     out, err = io.StringIO(), io.StringIO()
     with limits(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -204,7 +204,7 @@ def call(arguments):
     return (
         status,
         [line for line in said if line.startswith(("wearable-imagenet", "stopped", "Traceback"))],
-        err.getvalue(),
+        out.getvalue() + err.getvalue(),
     )
 
 
@@ -697,7 +697,7 @@ def test_advice_is_followed_to_the_letter(undisturbed, tmp_path):
     """Kinds 5 and 7: a setting that a folder refuses, and step sizes that diverge: the command named leads on."""
     run = linked(undisturbed, tmp_path / "run")
     before, new = tree(run), run
-    words = ["--set", "pixel_lr=2000", "--set", "ema=0"]
+    words = sets(parametrisation="pixels", shade_range=0, ema=0, pixel_lr=2000)
     for attempt in range(6):
         status, lines, said = call(["distill", "--run", new, *(words if new == run else [])])
         if not status:

@@ -130,7 +130,7 @@ def look_at_distilled(
     done = evaluated or bool(s) and steps >= s.distill_steps
     textures = look_at("textures", run.textures_file, Textures.load, done)
     names = ("tiling.png", "loss.png", "timelapse.webp", "timelapse.gif")
-    drawn = textures.state == "whole"
+    drawn = textures.state != "to come"
     pictures = [look_at("pictures", run.folder / name, _read_picture, drawn) for name in names]
     return [checkpoint, *_look_at_frames(run, s, steps), textures, *pictures]
 
@@ -173,7 +173,7 @@ def look_at_results(
         files |= {result_file(run.evaluation_folder, t, key, arm, i) for arm in ARMS for i in range(s.eval_networks)}
     results = [look_at("evaluation", file, read) for file in sorted(files)]
     nothing = [Finding("evaluation", "to come", run.evaluation_folder)]
-    drawn = look_at("pictures", picture, _read_picture, report.state == "whole")
+    drawn = look_at("pictures", picture, _read_picture, report.state != "to come")
     return [*(results or nothing), report, drawn]
 
 # %% ../../nbs/guard/9_check.ipynb #b38c72ba

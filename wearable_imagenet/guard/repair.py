@@ -133,6 +133,7 @@ _GOES_ON = {
     "checkpoint": "wearable-imagenet distill --run {} begins again at its first step",
     "frames": "this run cannot be replayed; the film goes without them",
     "textures": "wearable-imagenet distill --run {} makes them again",
+    "pictures": "wearable-imagenet distill --run {} draws them, once the rest is whole",
 }
 
 
