@@ -56,6 +56,7 @@ def source_key(
 ) -> str:  # 20 hexadecimal digits
     "The key of a source: another one for any change of files, names, classes, split or size."
     about = [CACHE_VERSION, size, source.name, source.classes, source.channels, source.enlarge]
+    about += [source.digest] if source.digest else []
     watched = [(os.path.abspath(f), _stamp(f)) for f in source.files]
     images = [
         (os.path.abspath(i.image), i.label, i.split, i.group, i.why, _stamp(i.image))
@@ -161,7 +162,7 @@ def fill_entry(
 
 # %% ../../nbs/images/10_cache.ipynb #6e65d2e7
 def load_data(
-    spec: str,  # such as 'materials' or 'folder:PATH', one of `KINDS`
+    spec: str | Source,  # such as 'materials' or 'folder:PATH', one of `KINDS`; or what was found there
     size: int,  # side of the images, pixels: the crop_size of the run
     cache: Path | None = None,  # the cache folder; None means `cache_root()`
     progress=None,  # called as `progress(iterable, total=…, desc=…)`, like tqdm; None shows nothing
@@ -169,14 +170,14 @@ def load_data(
     "Any source as a `Dataset`: decoded the first time, memory-mapped from the cache ever after. Raises `UserError`."
     if int(size) != size or size < 1:
         raise UserError(f"crop_size {size} is no size in pixels: give a whole number from 1")
-    source, progress = open_source(spec), progress or (lambda it, **_: it)
+    source, progress = spec if isinstance(spec, Source) else open_source(spec), progress or (lambda it, **_: it)
     folder = Path(cache or cache_root()) / f"{source_key(source, size)}-{size}"
     if data := read_entry(folder):
         return data
     try:
         return fill_entry(source, size, folder, progress)
     except OSError as e:
-        if spec == "materials":
+        if source.spec == "materials":
             return decode_source(source, size, None, progress)
         where, why = printable(folder.parent), e.strerror or e
         raise UserError(

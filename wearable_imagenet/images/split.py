@@ -53,15 +53,21 @@ def try_decode(
     if item.why:
         return item.why, said
     try:
-        if isinstance(item.image, Path):
-            return decode_file(item.image, size, enlarge, said.append), said
-        return decode_pixels(item.image, size), said
+        picture = item.image() if callable(item.image) else item.image
+        if isinstance(picture, np.ndarray):
+            return decode_pixels(picture, size, enlarge), said
+        return decode_file(picture, size, enlarge, said.append), said
     except UserError as e:
         raise UserError(f"{item.name} {e}") from None
     except Exception as e:
-        return why_not(item.image, e), []  # Pillow raises whatever the bytes lead it to
+        return why_not(
+            item.image if isinstance(item.image, Path) else None, e
+        ), []  # Pillow raises whatever the bytes lead it to
 
 # %% ../../nbs/images/7_split.ipynb #80ce3cc7
+_AT_ONCE = 1000  # images that may wait in memory, decoded
+
+
 def decode_items(
     items: list[Item],  # of one split
     size: int,  # side of the squares, pixels
@@ -73,7 +79,8 @@ def decode_items(
     try:
         with warnings.catch_warnings():  # Pillow's, about odd notes in files and about sizes, which are checked
             warnings.simplefilter("ignore")
-            results = pool.map(lambda item: try_decode(item, size, enlarge), items)
+            parts = (items[start : start + _AT_ONCE] for start in range(0, len(items), _AT_ONCE))
+            results = (r for part in parts for r in pool.map(lambda item: try_decode(item, size, enlarge), part))
             yield from progress(results, total=len(items), desc="decoding")
     finally:
         pool.shutdown(cancel_futures=True)
