@@ -32,8 +32,8 @@ def plain_pixels(
     if isinstance(image, Image.Image):
         rgb = np.asarray(upright_rgb(image))
         return rgb[..., 0] if image.mode == "L" else rgb
-    tensor = torch.is_tensor(image)
-    pixels = image.cpu().numpy() if tensor else np.asarray(image)
+    tensor = isinstance(image, torch.Tensor)
+    pixels = image.cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
     if pixels.dtype != np.uint8:
         raise UserError(
             f"is {printable(pixels.dtype)}, not bytes: give uint8 from 0 to 255, or Pillow's images; "
@@ -123,8 +123,8 @@ class Rows:
         if not isinstance(row, (tuple, list)) or len(row) != 2:
             raise UserError("has no label: give pairs of an image and a label")
         image, label = row
-        if isinstance(image, Image.Image) and getattr(image, "tile", None) and getattr(image, "filename", ""):
-            image = Path(image.filename)
+        file = getattr(image, "tile", None) and getattr(image, "filename", "")  # not loaded yet
+        image = Path(file) if isinstance(image, Image.Image) and file else image
         return image, _plain_label(label)
 
 # %% ../../nbs/images/5_given.ipynb #1ec508bf
@@ -188,8 +188,9 @@ def given_source(
     "Images that a program has, as a source: `python:DIGEST`. Raises `UserError`."
     halves = {"train": Rows(images)} | ({} if test is None else {"test": Rows(test)})
     looked = [_look(rows, split, progress or (lambda it, **_: it)) for split, rows in halves.items()]
-    items, labels = ([v for part in looked for v in part[k]] for k in (0, 1))
+    items, labels = [item for part, _ in looked for item in part], [label for _, part in looked for label in part]
     kept = [item for item in items if not item.why]
+    asked: list = [item.image for item in kept]
     if not kept:
         why = f", the first: {items[0].name}: {items[0].why}" if items else ""
         raise UserError(f"data python: none of {len(items)} images can be used{why}")
@@ -198,10 +199,10 @@ def given_source(
         raise UserError(f"data python: all images are of one class ({classes[0]}): two classes are the least")
     for item, number in zip(items, numbers, strict=True):
         item.label = -1 if item.why else number
-    color, whole = not all(item.image.gray for item in kept), hashlib.sha256(repr(classes).encode())
-    for item in kept:
-        item.image.color = color
-        whole.update(f"{item.split} {item.label}".encode() + item.image.mark)
+    color, whole = not all(picture.gray for picture in asked), hashlib.sha256(repr(classes).encode())
+    for item, picture in zip(kept, asked, strict=True):
+        picture.color = color
+        whole.update(f"{item.split} {item.label}".encode() + picture.mark)
     for label in range(len(classes)) if test is None else ():
         split_by_name([item for item in kept if item.label == label])
     digest = whole.hexdigest()[:20]

@@ -60,10 +60,10 @@ def encoded(
     cell: dict | bytes | None,  # of a column of pictures: a file's bytes, alone or with its path
 ) -> io.BytesIO | Path:
     "A picture of a table, as it is decoded. Raises `ValueError` where there is none."
-    data = cell.get("bytes") if isinstance(cell, dict) else cell
-    if data is None and not (isinstance(cell, dict) and cell.get("path")):
+    data, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if data is None and not path:
         raise ValueError("the row holds no picture")
-    return Path(cell["path"]) if data is None else io.BytesIO(data)
+    return Path(path) if data is None else io.BytesIO(data)
 
 # %% ../../nbs/images/4_hub.ipynb #836c2cf4
 class ParquetRows:
