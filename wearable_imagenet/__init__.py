@@ -2,7 +2,7 @@ __version__ = "0.1.0"
 
 from .process import prepare_process as _prepare_process
 
-__all__ = ["PRESETS", "Project", "Run", "TextureStudio", "Textures", "UserError", "load_images"]
+__all__ = ["Project", "Run", "TextureStudio", "Textures", "UserError", "load_images"]
 
 _prepare_process()   # before any module here loads PyTorch
 

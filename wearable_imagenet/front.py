@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['load_images', 'Report', 'Project']
 
-# %% ../nbs/27_front.ipynb #b6b4e83c
+# %% ../nbs/27_front.ipynb #119abf9d
 import html
 import os
 from functools import partial
@@ -35,7 +35,6 @@ from .images.source import Source
 from .repeat import parse_repeat
 from .run import Run
 from .scores import report_table
-from .settings import PRESETS as PRESETS
 from .settings import DistillSettings
 from .stages import find_data, run_distill, run_evaluate, run_experts, work_on
 from .textures import Textures
