@@ -25,7 +25,11 @@ setup(
         "wearable_imagenet": ["gallery.html", "printers.json", "garments/*.svg", "materials/*", "materials/*/*/*.jpg"]
     },
     install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split(), "heic": cfg["heic_requirements"].split()},
+    extras_require={
+        "dev": cfg["dev_requirements"].split(),
+        "heic": cfg["heic_requirements"].split(),
+        "hf": cfg["hf_requirements"].split(),
+    },
     entry_points={"console_scripts": cfg["console_scripts"].split("\n")},
     classifiers=["Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Artificial Intelligence"],
     zip_safe=False,

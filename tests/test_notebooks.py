@@ -34,7 +34,7 @@ def test_notebooks_are_found():
         "13_student",
         "17_step",
         "19_evaluate",
-        "images/8_cache",
+        "images/10_cache",
         "cloth/5_fabric",
         "explore/1_explorer",
     ]

@@ -18,20 +18,18 @@ from .cloth.gallery import save_gallery
 from .core import UserError, check_file
 from .evaluate import ARMS, asked, evaluate
 from .figure import save_figure
-from .guard.bounds import check_bound, check_work, run_work
+from .guard.bounds import check_bound, check_work
 from .guard.form import Form, read_record, write_record
 from .guard.lock import own_folder, own_place
 from .guard.place import check_place_for
-from .guard.rescue import advised
 from .images.cache import say_files, say_repeated
 from .images.dataset import Dataset
-from .machine import find_device, use_precision
 from .pictures import draw_tilings
 from .repeat import check_repeat
-from .run import Run, drop_results, open_run
+from .run import Run, drop_results
 from .scores import class_accuracies, most_confused
 from .settings import DistillSettings, make_settings, settings_text
-from .stages import arm_figures, find_data, run_distill, run_evaluate
+from .stages import arm_figures, find_data, run_distill, run_evaluate, work_on
 
 # %% ../nbs/25_commands.ipynb #6429b557
 SETTINGS = Form("write an object of names and values", about={"settings?": dict})
@@ -46,7 +44,9 @@ def read_settings(
 
 # %% ../nbs/25_commands.ipynb #d3e1cf12
 def _changes(data, changes):
-    "What --data and --set name=value change"
+    "What --data and --set name=value change; a notebook has names and values"
+    if isinstance(changes, dict):
+        return ({"data": data} if data else {}) | changes
     if bad := [c for c in changes if "=" not in c]:
         raise UserError(f"--set {bad[0]!r} is not of the form name=value")
     return ({"data": data} if data else {}) | dict(c.split("=", 1) for c in changes)
@@ -57,7 +57,7 @@ def find_settings(
     preset: str | None = None,  # a name in `PRESETS`; None: the run's own settings, or materials
     file: Path | None = None,  # JSON with settings, or another run's run.json
     data: str | None = None,  # where the images come from
-    changes: list[str] = (),  # name=value
+    changes: list[str] | dict = (),  # name=value, or names and values
 ) -> DistillSettings:
     "The settings that a command asks for, checked"
     known, own = {}, Run(run).settings_file
@@ -85,16 +85,14 @@ def command_stage(
 
     def command(a):
         s = find_settings(a.run, a.preset, a.settings, a.data, a.set)
-        with use_precision(s.expert_precision, find_device(s.device)):
-            pass  # refuses what this machine does not have
         data = find_data(s, partial(tqdm, leave=False))
-        check_work(f"the run {a.run}", *run_work(s, data, find_device(s.device).type), yes=a.yes)
-        with own_folder(a.run), advised(a.run):
-            run = open_run(a.run, s, data)
-            drop_results(run.evaluation_folder)
+
+        def told(*how):
             for line in say_data(data):
                 print(line, file=sys.stderr)
-            stage(run, s, data, partial(tqdm, mininterval=0.5, dynamic_ncols=True))
+            stage(*how)
+
+        work_on(a.run, told, s, data, partial(tqdm, mininterval=0.5, dynamic_ncols=True), a.yes)
 
     return command
 

@@ -16,7 +16,7 @@ from .core import check_file, package_version, printable, save_tensors, say_size
 from .guard.form import Form, Numbers, check_place, read_tensors
 from .images.dataset import denormalise
 from .settings import DistillSettings, make_settings, settings_text
-from .tile import Tile
+from .tile import Tile, as_figure, to_image
 
 # %% ../nbs/15_textures.ipynb #2fc9eac9
 _SMALLEST = 1e-300  # of what must be more than zero
@@ -49,6 +49,9 @@ TEXTURES = Form(
 )
 
 # %% ../nbs/15_textures.ipynb #2ba1ea6c
+_SHOWN = 40  # textures that a notebook shows
+
+
 @dataclass
 class Textures:
     "Distilled canvases and all that is needed to use them; `textures[i]` is a tile"
@@ -61,6 +64,15 @@ class Textures:
     classes: list[str]  # class names in label order
     settings: DistillSettings  # how they were made
     labels: torch.Tensor | None = None  # (n, K) probabilities, if labels were learned
+
+    def __repr__(self) -> str:
+        size, repeat = say_size(self.canvases.shape[2:]), self.settings.repeat
+        return f"{len(self)} textures of {size} px, {repeat}: {', '.join(self.names)}"
+
+    def _repr_html_(self) -> str:
+        pictures = [as_figure(to_image(tile.tiling(2, 2)), name) for name, tile in zip(self.names[:_SHOWN], self)]
+        more = [f"<p>and {len(self) - _SHOWN} more</p>"] if len(self) > _SHOWN else []
+        return "\n".join(pictures + more)
 
     def __len__(self) -> int:
         return len(self.y)

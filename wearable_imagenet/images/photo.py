@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'SUFFIXES', 'fit_square', 'check_size', 'gray_to_8bit', 'to_srgb', 'find_alpha', 'plain_rgb',
-           'turn_upright', 'open_image', 'smaller_rgb', 'decode_file', 'decode_pixels']
+           'turn_upright', 'open_image', 'smaller_rgb', 'upright_rgb', 'decode_file', 'decode_pixels']
 
 # %% ../../nbs/images/1_photo.ipynb #291ff072
 import io
@@ -153,17 +153,18 @@ SUFFIXES = {suffix for suffix, f in Image.registered_extensions().items() if f i
 
 
 def open_image(
-    path: Path,  # of any file
+    file: Path | io.BytesIO,  # any file, or what would be in one
 ) -> Image.Image:  # not loaded
     "Open a picture by its content. Raises `OSError` where it is none, or too large to be decoded."
-    if not path.is_file():
+    if isinstance(file, Path) and not file.is_file():
         raise OSError("not a regular file")
-    with open(path, "rb") as f:
+    with open(file, "rb") if isinstance(file, Path) else nullcontext(file) as f:
         jpeg = f.read(3) == b"\xff\xd8\xff"
+        f.seek(0)
     if not jpeg:
-        return Image.open(path, formats=FORMATS)
+        return Image.open(file, formats=FORMATS)
     try:
-        return JpegImagePlugin.JpegImageFile(path)  # opened so, it may have any number of pixels
+        return JpegImagePlugin.JpegImageFile(file)  # opened so, it may have any number of pixels
     except SyntaxError as e:
         raise OSError(f"damaged JPEG: {e}") from None
 
@@ -203,34 +204,43 @@ def smaller_rgb(
         note(text)
     return small
 
+# %% ../../nbs/images/1_photo.ipynb #37ec76ca
+def upright_rgb(
+    image: Image.Image,  # any mode, loaded or not; not changed, but for being loaded
+    note=lambda text: None,  # called with what the owner should know
+    least: int = 0,  # a large picture may come smaller, its shorter side no shorter than this; 0: never
+) -> Image.Image:  # mode 'RGB'
+    "A picture as it is seen: loaded, turned, plain 8-bit sRGB."
+    raw = _raw_mode(image)
+    with _ONE if _is_large(image) else nullcontext():
+        image.load()
+        if least and _is_large(image):
+            return turn_upright(smaller_rgb(image, least, raw, note), image)
+        return plain_rgb(turn_upright(image), raw, note)
+
 # %% ../../nbs/images/1_photo.ipynb #cfd9c211
 def decode_file(
-    path: Path,  # an image file
+    file: Path | io.BytesIO,  # an image file, or what would be in one
     size: int,  # side of the square, pixels
     enlarge: bool = False,  # let an image below `size` through, upsampled
     note=lambda text: None,  # called with what the owner should know
 ) -> np.ndarray:  # uint8 (3, size, size)
     "One image file as a network sees it. Raises `UserError` where it is too small, anything else where it is corrupt."
-    with open_image(path) as image:
+    with open_image(file) as image:
         if not enlarge:
             check_size(image.size[::-1], size)
         image.draft(None, (4 * size, 4 * size))
-        raw = _raw_mode(image)
-        with _ONE if _is_large(image) else nullcontext():
-            image.load()
-            if _is_large(image):
-                plain = turn_upright(smaller_rgb(image, 4 * size, raw, note), image)
-            else:
-                plain = plain_rgb(turn_upright(image), raw, note)
-        return np.asarray(fit_square(plain, size)).transpose(2, 0, 1)
+        return np.asarray(fit_square(upright_rgb(image, note, 4 * size), size)).transpose(2, 0, 1)
 
 # %% ../../nbs/images/1_photo.ipynb #b4262dd5
 def decode_pixels(
     pixels: np.ndarray,  # uint8 (H, W) or (H, W, 3)
     size: int,  # side of the square, pixels
+    enlarge: bool = False,  # let an image below `size` through, upsampled
 ) -> np.ndarray:  # uint8 (C, size, size)
     "An image that comes as an array, as a network sees it. Raises `UserError` where it is too small."
-    check_size(pixels.shape[:2], size)
+    if not enlarge:
+        check_size(pixels.shape[:2], size)
     if pixels.shape[:2] != (size, size):
         pixels = np.asarray(fit_square(Image.fromarray(pixels), size))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
