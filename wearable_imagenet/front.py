@@ -18,7 +18,8 @@ from .cloth.fabric import Printed, print_cloth
 from .cloth.gallery import save_gallery
 from .cloth.proof import print_proof
 from .cloth.sheet import Order
-from .commands import find_settings, print_files, say_data
+from .cloth.orders import print_files
+from .commands import find_settings, say_data
 from .core import UserError, clean_path, printable
 from .evaluate import asked
 from .explore.crop import CropExplorer
@@ -135,9 +136,9 @@ class Project(Run):
         if order.get("repeat"):
             order["repeat"] = parse_repeat(order["repeat"])
         out = folder and clean_path(folder)
-        ask = SimpleNamespace(run=self.folder, out=out, name=name, proof=proof, sheet=sheet, format=kind, force=True)
-        made = []
-        for i, path in print_files(t, ask).items():
+        ask, made = SimpleNamespace(out=out, name=name, force=True), []
+        part = "proof" if proof else "sheet" if sheet else ""
+        for i, path in print_files(Run(self.folder), t, ask, part, kind).items():
             with own_place(self.folder, path):
                 made.append((print_proof if proof else print_cloth)(t, i, path, Order(inches, **order)))
         return made
