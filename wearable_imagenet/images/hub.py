@@ -53,7 +53,8 @@ def _features(
     "The columns of a parquet file."
     said = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
     kinds = {f.name: "Image" if "binary" in str(f.type) else "Value" for f in schema}
-    return {name: f if isinstance(f := said.get(name), dict) else dict(_type=kinds[name]) for name in kinds}
+    sure = {name: f for name, f in said.items() if isinstance(f, dict) and f.get("_type") in ("Image", "ClassLabel")}
+    return {name: sure.get(name, dict(_type=kind)) for name, kind in kinds.items()}
 
 
 def encoded(
@@ -112,7 +113,7 @@ class ArrowRows:
     ):
         from datasets import Image  # belongs to the extra `hf`
 
-        self.columns = find_columns(dataset.features.to_dict(), label)
+        self.columns = find_columns(_features(dataset.features.arrow_schema), label)
         self.labels = dataset.with_format("arrow")[:][self.columns.label].to_pylist()
         self.dataset = dataset.with_format(None).cast_column(self.columns.image, Image(decode=False))
 
