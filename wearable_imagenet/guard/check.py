@@ -201,7 +201,7 @@ def look_at_run(
     run: Run,  # a run
 ) -> list[Finding]:  # in the order of `RUN_FILES`
     "Read every file of a run. Raises `UserError` where there is none"
-    if not run.folder.is_dir() or not (told := [p for p in run.folder.iterdir() if not p.name.startswith(".")]):
+    if not run.folder.is_dir() or all(p.name.startswith(".") for p in run.folder.iterdir()):
         raise UserError(f"{printable(run.folder)} holds no run")
     s, read = told_settings(run), partial(read_record, form=RUN)
     own = look_at("settings", run.settings_file, read)
