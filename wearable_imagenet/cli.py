@@ -26,6 +26,8 @@ from wearable_imagenet.commands import (
 from .core import UserError, clean_path, package_version
 from .guard.bounds import BOUNDS
 from .guard.trouble import say_trouble, signals_as_stops
+from .ranks.rank import quiet_unless_first
+from .ranks.team import all_ranks
 from .repeat import REPEATS, Repeat, parse_repeat
 from .settings import PRESETS
 from .stages import run_distill, run_experts
@@ -58,7 +60,7 @@ def _add_stage(
     p.add_argument("--settings", type=clean_path, metavar="FILE", help=like)
     p.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting; may be given often")
     p.add_argument("--yes", action="store_true", help=_YES)
-    p.set_defaults(command=command, again="the same command goes on from here")
+    p.set_defaults(command=command, again="the same command goes on from here", together=True)
     return p
 
 
@@ -196,7 +198,8 @@ def run_command(
     arguments: list[str] | None,  # None takes them from the command line
 ) -> int:  # exit status
     "Read the command line and do what it says"
-    a, told = make_parser().parse_args(arguments), set()
+    with quiet_unless_first():
+        a, told = make_parser().parse_args(arguments), set()
 
     def tell(message, *_):  # once, in one line, above the progress bar
         if str(message) not in told:
@@ -204,9 +207,10 @@ def run_command(
         told.add(str(message))
 
     try:
-        with warnings.catch_warnings(), signals_as_stops():
+        with warnings.catch_warnings(), signals_as_stops(), all_ranks(a) as mine:
             warnings.showwarning = tell
-            a.command(a)
+            if mine:
+                a.command(a)
     except (Exception, KeyboardInterrupt) as e:
         line, status = say_trouble(e, a.again)
         tqdm.write("\n" * isinstance(e, KeyboardInterrupt) + line, file=sys.stderr)

@@ -32,6 +32,7 @@ from .images.cache import say_files, say_repeated
 from .images.dataset import Dataset
 from .machine import find_device, use_precision
 from .pictures import draw_tilings
+from .ranks.share import await_files, by_first, first_says, held_by_first, open_together
 from .repeat import check_repeat
 from .run import Run, drop_results, open_run
 from .scores import class_accuracies, most_confused
@@ -90,14 +91,17 @@ def command_stage(
     "A subcommand that opens a run and works on it"
 
     def command(a):
-        s = find_settings(a.run, a.preset, a.settings, a.data, a.set)
+        asked = first_says(lambda: settings_text(find_settings(a.run, a.preset, a.settings, a.data, a.set)))
+        s = make_settings(**asked)
         with use_precision(s.expert_precision, find_device(s.device)):
             pass  # refuses what this machine does not have
-        data = find_data(s, partial(tqdm, leave=False))
+        data = open_together(lambda: find_data(s, partial(tqdm, leave=False)))
         check_work(f"the run {a.run}", *run_work(s, data, find_device(s.device).type), yes=a.yes)
-        with own_folder(a.run):
-            run = open_run(a.run, s, data)
-            drop_results(run.evaluation_folder)
+        with held_by_first(own_folder(a.run)):
+            by_first(open_run)(a.run, s, data)
+            run = Run(a.run)
+            by_first(drop_results)(run.evaluation_folder)
+            await_files([run.settings_file])
             for line in say_data(data):
                 print(line, file=sys.stderr)
             stage(run, s, data, partial(tqdm, mininterval=0.5, dynamic_ncols=True))
@@ -114,6 +118,11 @@ def run_demo(
     "All stages, then say what came of it"
     run_distill(run, s, data, progress)
     run_evaluate(run, s, data, progress)
+    by_first(_say_run)(run)
+
+
+def _say_run(run):
+    "What came of all stages, in a few lines"
     r = run.report
     first, last, seconds = r["matching_loss_first"], r["matching_loss_last"], sum(r["seconds"].values())
     print(f"\nmatching loss {first:.2f} → {last:.2f}, in {seconds:.0f} s")
@@ -149,15 +158,16 @@ def evaluate_file(
         words = ", ".join(sorted(_MAY_CHANGE))
         raise UserError(f"{path} was not made with {other.pop()} set otherwise: only {words} can be set here")
     s = make_settings(**settings_text(t.settings) | changes)
-    data = find_data(s, partial(tqdm, leave=False))
+    data = open_together(lambda: find_data(s, partial(tqdm, leave=False)))
     if data.classes != t.classes:
         theirs, ours = ", ".join(data.classes), ", ".join(t.classes)
         raise UserError(f"{s.data} has the classes {theirs}; {path} needs {ours}: name its images with --data")
     data = replace(data, mean=t.mean, std=t.std)
-    with own_folder(path.parent / "evaluation"):
-        drop_results(path.parent / "evaluation")
+    with held_by_first(own_folder(path.parent / "evaluation")):
+        by_first(drop_results)(path.parent / "evaluation")
         result = evaluate(asked(t, s), data, path.parent / "evaluation", progress=progress)
-        write_record(path.with_suffix(".report.json"), dict(settings=settings_text(s), classes=t.classes, arms=result))
+        about = dict(settings=settings_text(s), classes=t.classes, arms=result)
+        by_first(write_record)(path.with_suffix(".report.json"), about)
     return result
 
 

@@ -28,6 +28,7 @@ from .images.dataset import Dataset, sample_images
 from .images.quilt import start_canvases
 from .machine import find_device, use_precision, with_gradients
 from .network import Network, gradient, init_theta, predict
+from .ranks.share import TeamBar, await_files, handed_out
 from .repeat import Repeat
 from .run import RESULT
 from .settings import DistillSettings, settings_network, settings_text
@@ -263,8 +264,8 @@ def evaluate_network(
     theta = train_on(net, source, Protocol(lr, s.eval_epochs, s.seed, device), index, on_epoch)
     x, y = data.normalise(data.test.x), torch.from_numpy(np.array(data.test.y))
     predicted = predict(net, theta, x.to(device)).cpu()
-    confusion = count_confusion(y, predicted, len(data.classes))
-    return dict(accuracy=(predicted == y).sum().item() / len(y), confusion=confusion.tolist())
+    accuracy = (predicted == y).sum().item() / len(y)
+    return dict(accuracy=accuracy, confusion=count_confusion(y, predicted, len(data.classes)).tolist())
 
 # %% ../nbs/19_evaluate.ipynb #63e82864
 @with_gradients()
@@ -277,13 +278,13 @@ def evaluate(
     pool: int = 0,  # patches of every canvas, and as many real images; 0: new patches every epoch, and one real image
 ) -> dict[str, dict]:  # arm -> mean, std, values, and confusion, K lists of K numbers of images over all networks
     "Accuracy of networks trained on textures, on mosaics, on one real image a class, and on noise (Appendix B)"
-    s, key = t.settings, digest(t, data)
-    check_pool(pool, arms, s, data)
+    check_pool(pool, arms, s := t.settings, data)
+    key = digest(t, data)
     files = {(arm, i): result_file(folder, t, key, arm, i, pool) for arm in arms for i in range(s.eval_networks)}
     missing = [at for at, file in files.items() if not file.exists()]
-    bar = progress(total=len(missing) * s.eval_epochs, desc="evaluate", unit="epoch")
+    bar = TeamBar(progress(total=len(missing) * s.eval_epochs, desc="evaluate", unit="epoch"))
     with bar, use_precision("float32", find_device(s.device)):
-        for arm, i in missing:
+        for arm, i in handed_out(missing, bar.catch_up):
 
             def show(loss, arm=arm, i=i):
                 bar.set_postfix_str(f"{arm} {i + 1}/{s.eval_networks}, loss={loss:.3f}", refresh=False)
@@ -291,8 +292,8 @@ def evaluate(
 
             source = arm_source(arm, t, data, i, pool)
             write_record(files[arm, i], evaluate_network(s, data, source, t.student_lr, i, show))
-    results = {at: read_record(file, RESULT) for at, file in files.items()}
-    each = {arm: [results[arm, i] for i in range(s.eval_networks)] for arm in arms}
+    await_files(files.values())
+    each = {arm: [read_record(files[arm, i], RESULT) for i in range(s.eval_networks)] for arm in arms}
     return {
         arm: summarise([r["accuracy"] for r in some])
         | dict(confusion=np.sum([r["confusion"] for r in some], axis=0).tolist())

@@ -21,6 +21,8 @@ from .guard.form import read_record, write_record
 from .images.cache import load_data
 from .images.dataset import Dataset, hold_out
 from .pictures import draw_run
+from .ranks.share import await_files, by_first
+from .ranks.team import this_team
 from .run import RUN, SECONDS, Run
 from .scores import draw_accuracy
 from .seams import measure_seams, seam_ratio, worst_verdict
@@ -46,8 +48,10 @@ def _timed(
     try:
         yield
     finally:
-        seconds = _seconds(run)
-        write_record(run.seconds_file, seconds | {stage: round(seconds.get(stage, 0) + time.perf_counter() - start, 1)})
+        if this_team().first:
+            seconds = _seconds(run)
+            more = {stage: round(seconds.get(stage, 0) + time.perf_counter() - start, 1)}
+            write_record(run.seconds_file, seconds | more)
 
 
 def find_data(
@@ -82,7 +86,8 @@ def run_distill(
     with _timed(run, "distill"):
         distill(s, data, run, progress)
     with _timed(run, "pictures"):
-        draw_run(run)
+        by_first(draw_run)(run)
+    await_files([run.textures_file])
 
 # %% ../nbs/24_stages.ipynb #7dc77b03
 def expert_plateau(
@@ -121,6 +126,14 @@ def make_report(
     )
 
 # %% ../nbs/24_stages.ipynb #b1d7b5b2
+@by_first
+def _write_report(run, result, chance):
+    "What came of an evaluation, in figures and in one picture"
+    report = make_report(run, result)
+    save_figure(draw_accuracy(result, report["accuracy_experts"]["mean"], chance), run.folder / "accuracy.png")
+    write_record(run.report_file, report)
+
+
 def run_evaluate(
     run: Run,  # with its textures
     s: DistillSettings,  # its settings
@@ -136,7 +149,4 @@ def run_evaluate(
         )
     with _timed(run, "evaluate"):
         result = evaluate(asked(t, s), data, run.evaluation_folder, progress=progress)
-    report = make_report(run, result)
-    picture = draw_accuracy(result, report["accuracy_experts"]["mean"], 1 / len(data.classes))
-    save_figure(picture, run.folder / "accuracy.png")
-    write_record(run.report_file, report)
+    _write_report(run, result, 1 / len(data.classes))

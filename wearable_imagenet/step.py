@@ -20,6 +20,8 @@ from .guard.rescue import Diverged, check_alpha
 from .images.dataset import Dataset
 from .machine import find_device, use_precision, with_gradients
 from .network import Network
+from .ranks.share import first_says
+from .ranks.sum import ordered_mean
 from .settings import DistillSettings, check_settings, settings_network
 from .student import Student, matching_loss, sample_steps, stored_steps, unroll
 from .textures import Textures
@@ -151,7 +153,7 @@ def distillation_loss(
     alpha = d.log_lr.exp().to(canvases.dtype).to(canvases.device)
     student = Student(d.student_net, canvases, d.targets(), alpha, steps, s.crop_size, s.repeat)
     if d.stored is None:
-        d.stored = stored_steps(s.method, student, start)
+        d.stored = first_says(lambda: stored_steps(s.method, student, start), "stored")
     return matching_loss(unroll(student, start, d.stored), start, target)
 
 # %% ../nbs/17_step.ipynb #8f807168
@@ -209,13 +211,12 @@ def distillation_gradient(
     step: int,  # number of the distillation step
 ) -> tuple[float, list[torch.Tensor]]:  # mean matching loss, and its gradient in all of `d.trained`
     "Average over the step's draws, in memory that does not grow with their number"
-    draws, total, mean = d.settings.trajectories, 0.0, [torch.zeros_like(p) for p in d.trained]
-    for draw in range(draws):
+
+    def one(draw):
         loss = distillation_loss(d, step, draw)
-        for m, g in zip(mean, torch.autograd.grad(loss, d.trained)):
-            m.add_(g, alpha=1 / draws)
-        total += loss.item() / draws
-    return total, mean
+        return loss, torch.autograd.grad(loss, d.trained)
+
+    return ordered_mean(one, d.settings.trajectories, d.trained)
 
 
 @with_gradients()

@@ -36,12 +36,13 @@ def by_first(
 
 def first_says(
     make: Callable,  # gives what JSON can hold
+    name: str = "",  # of the answer, where not every rank asks; it is then given once
 ):  # what it gave on the first rank
     "One answer for all ranks"
     team = this_team()
     if team.alone:
         return make()
-    key = team.name("says")
+    key = name or team.name("says")
     if team.first:
         team.store.set(key, json.dumps(make()))
     return json.loads(team.get(key))
@@ -88,6 +89,13 @@ class TeamBar:
     ):
         self.bar, self.team, self.start = bar, this_team(), bar.n
         self.key = "" if self.team.alone else self.team.name("bar")
+
+    def __enter__(self):
+        self.bar.__enter__()
+        return self
+
+    def __exit__(self, *why):
+        return self.bar.__exit__(*why)
 
     def __getattr__(self, name):
         return getattr(self.bar, name)

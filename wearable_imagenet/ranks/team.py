@@ -245,7 +245,7 @@ def all_ranks(
         return
     with as_team(join_team(rank)) as team:
         try:
-            watcher = threading.Thread(target=watch, args=(team,), daemon=True)
+            watcher = threading.Thread(target=watch, args=(team, SILENT, SECOND), daemon=True)
             watcher.start()
             with quiet_unless_first():
                 yield True
