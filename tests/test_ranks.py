@@ -37,7 +37,7 @@ def rank(job, number, out):
     team.SILENT, team.SECOND = job.get("silent", 45.0), 0.2
     if job.get("full") == number:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
     status = main(job["arguments"])
     sys.stdout.flush()
     os._exit(status)
@@ -165,35 +165,35 @@ def test_a_rank_is_killed(stage, who, count, ranks, tmp_path, photos, undisturbe
     assert len(lines(said)) == 1 and f"rank {1 - who} of 2: " in lines(said)[0], said
     assert "the same command goes on" in lines(said)[0], said
     assert_whole(run)
-    ranks.succeed(count, *job)
+    ranks.succeed(count, *job, environment=srun if count == 3 else torchrun)
     assert_as_if_nothing_happened(run, stage, undisturbed)
 
 
 def test_a_rank_has_no_room(ranks, tmp_path, photos, undisturbed):
     """What a disk refuses one rank is told once, with its number, and ends all; with room it goes on."""
-    job = arguments("experts", tmp_path / "run", photos, width=16)
+    job = arguments("experts", tmp_path / "run", photos)
     statuses, said, _ = ranks(2, *job, full=1)
     assert statuses == [1, 1] and len(lines(said)) == 1, said
     assert "wearable-imagenet: rank 1 of 2: " in lines(said)[0] and "File too large" in lines(said)[0], said
     assert_whole(tmp_path / "run")
     ranks.succeed(2, *job)
-    ranks.succeed(1, *arguments("experts", tmp_path / "one", photos, width=16))
-    assert_same(tmp_path / "run", tmp_path / "one")
+    assert_as_if_nothing_happened(tmp_path / "run", "experts", undisturbed)
 
 
 def test_two_jobs_on_one_folder(ranks, tmp_path, photos):
-    """The second comes back with one line; the first does not notice."""
-    run = tmp_path / "run"
-    other = Ranks(tmp_path)
-    job = arguments("experts", run, photos, train_epochs=400, keep_epochs=5)
-    other.begin(2, *job)
+    """The second comes back with one line; the first does not notice, and goes on until it is killed."""
+    run, other = tmp_path / "run", Ranks(tmp_path)
+    job = arguments("experts", run, photos, train_epochs=4000, keep_epochs=5)
+    other.begin(2, *job, kill=[1, str(tmp_path / "stop"), signal.SIGKILL], silent=3.0)
     while not any(run.glob("experts/*/latest*")):
         time.sleep(0.01)
     statuses, said, _ = ranks(2, *job)
-    other.server.stdin.close()
-    assert json.loads(other.server.stdout.readline())[0] == [0, 0]
     assert statuses == [2, 2] and len(lines(said)) == 1, said
     assert "rank 0 of 2: " in lines(said)[0] and "is in use: process" in lines(said)[0]
+    (tmp_path / "stop").touch()
+    assert json.loads(other.server.stdout.readline())[0] == [1, -signal.SIGKILL]
+    other.server.stdin.close()
+    other.server.wait(20)
 
 
 def test_a_mistake_is_told_once(ranks, tmp_path, photos):
@@ -209,17 +209,11 @@ def test_a_mistake_is_told_once(ranks, tmp_path, photos):
     assert not (tmp_path / "run").exists()
 
 
-def test_slurm(ranks, tmp_path, photos, undisturbed):
-    """The same under the variables of srun, where the first rank keeps the store."""
-    ranks.succeed(2, *arguments("experts", tmp_path / "run", photos), environment=srun)
-    assert_as_if_nothing_happened(tmp_path / "run", "experts", undisturbed)
-
-
 def test_torchrun(tmp_path, photos, undisturbed):
     """The command of the how-to page."""
     run = tmp_path / "run"
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    job = [*start, "-m", "wearable_imagenet", *map(str, arguments("experts", run, photos))]
+    job = [*start, "-m", "--", "wearable_imagenet", *map(str, arguments("experts", run, photos))]
     env = os.environ | dict(PYTHONPATH=str(ROOT))
     done = subprocess.run(job, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

@@ -35,7 +35,7 @@ from .pictures import draw_tilings
 from .ranks.share import await_files, by_first, first_says, held_by_first, open_together
 from .repeat import check_repeat
 from .run import Run, drop_results, open_run
-from .scores import class_accuracies, most_confused
+from .scores import most_confused, say_classes
 from .settings import DistillSettings, make_settings, settings_text
 from .stages import find_data, run_distill, run_evaluate
 from .textures import Textures
@@ -139,9 +139,8 @@ def say_result(
     "Accuracies of all arms, of each class, and the commonest mistakes"
     lines = [f"accuracy of {arm:8} {100 * r['mean']:5.1f} ± {100 * r['std']:.1f} %" for arm, r in result.items()]
     confusion = result["textures"]["confusion"]
-    each = ", ".join(f"{name} {right:.0%}" for name, right in zip(classes, class_accuracies(confusion)))
     worst = "; ".join(f"{share:.0%} of {a} for {b}" for a, b, share in most_confused(confusion, classes)[:3])
-    return [*lines, f"right of each class: {each}", f"most often taken: {worst or 'none'}"]
+    return [*lines, f"right of each class: {say_classes(confusion, classes)}", f"most often taken: {worst or 'none'}"]
 
 
 _MAY_CHANGE = {"data", "device", "eval_network", "eval_networks", "eval_epochs"}

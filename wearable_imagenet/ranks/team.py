@@ -122,6 +122,8 @@ def fail(
 ):
     "Tell in one line what a rank raised, unless another was first, and end"
     team.stop.set()
+    if isinstance(e, torch.distributed.DistError):
+        e = RankLost("the place where ranks meet is gone: rank 0 has ended, or its machine")
     lost = isinstance(e, RankLost)
     line, status = ("", 1) if lost else say_trouble(e, again)
     if may_speak(team, status):
@@ -159,7 +161,7 @@ def watch(
             seen, since = _look(team, seen, since)
         except RuntimeError:
             if not team.stop.is_set():
-                fail(team, RankLost("the machine that the ranks meet on is gone"), AGAIN)
+                fail(team, torch.distributed.DistError(), AGAIN)
             return
         now = time.monotonic()
         since, last = (now if now - last > silent / 4 else since), now
