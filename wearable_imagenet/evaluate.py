@@ -117,7 +117,7 @@ def train_on(
     source: Callable,  # rng -> one epoch (x, y)
     protocol: Protocol,  # how
     index: int = 0,  # number of this network
-    on_epoch=lambda loss: None,  # called after every epoch, e.g. by a progress bar
+    on_epoch=lambda loss: None,  # called after every epoch with its loss, a scalar on the device
 ) -> torch.Tensor:  # (P,) trained parameters
     "Train a fresh network on a source (Appendix B)"
     lr, epochs, seed, device = protocol
@@ -130,7 +130,7 @@ def train_on(
             g, loss = net.run(gradient, theta, a.to(device), b.to(device))
             velocity.mul_(0.9).add_(g + 5e-4 * theta)
             theta.sub_(rate * velocity)
-        on_epoch(loss.item())
+        on_epoch(loss.detach())
     return theta
 
 # %% ../nbs/19_evaluate.ipynb #b8a52cb1
@@ -173,13 +173,15 @@ def arm_source(
     data: Dataset,  # the real images
     index: int,  # number of the network
     pool: int = 0,  # patches of every canvas, or images in its place; 0: new patches every epoch, and one image
+    device: torch.device = torch.device("cpu"),  # where patches are cut
 ) -> Callable:  # rng -> (x, y)
     "What network number `index` of an arm is trained on"
     s = t.settings
     if arm == "real":
-        x, y = real_pool(data, max(1, pool), s.canvases_per_class, s.seed * 1000 + index)
+        x, y = (v.to(device) for v in real_pool(data, max(1, pool), s.canvases_per_class, s.seed * 1000 + index))
         return pool_source(x, y, s.augment) if pool else image_source(x[0], y, s.augment)
-    canvases, labels = arm_canvases(arm, t, data, index), t.targets if arm == "textures" else t.y
+    labels = (t.targets if arm == "textures" else t.y).to(device)
+    canvases = arm_canvases(arm, t, data, index).to(device)
     if not pool:
         return texture_source(canvases, labels, s.crop_size, s.repeat, s.augment)
     patches = texture_pool(canvases, s.crop_size, pool, generator(s.seed, "pool", index), s.repeat)
@@ -285,12 +287,9 @@ def evaluate(
     bar = TeamBar(progress(total=len(missing) * s.eval_epochs, desc="evaluate", unit="epoch"))
     with bar, use_precision("float32", find_device(s.device)):
         for arm, i in handed_out(missing, bar.catch_up):
-
-            def show(loss, arm=arm, i=i):
-                bar.set_postfix_str(f"{arm} {i + 1}/{s.eval_networks}, loss={loss:.3f}", refresh=False)
-                bar.update()
-
-            source = arm_source(arm, t, data, i, pool)
+            words = f"{arm} {i + 1}/{s.eval_networks}"
+            show = lambda loss, words=words: bar.update(words=lambda: f"{words}, loss={loss:.3f}")
+            source = arm_source(arm, t, data, i, pool, find_device(s.device))
             write_record(files[arm, i], evaluate_network(s, data, source, t.student_lr, i, show))
     await_files(files.values())
     each = {arm: [read_record(files[arm, i], RESULT) for i in range(s.eval_networks)] for arm in arms}

@@ -87,7 +87,7 @@ class TeamBar:
         self,
         bar,  # a tqdm-like bar of this rank, of which only the first one's is shown
     ):
-        self.bar, self.team, self.start = bar, this_team(), bar.n
+        self.bar, self.team, self.start, self.told = bar, this_team(), bar.n, 0.0
         self.key = "" if self.team.alone else self.team.name("bar")
 
     def __enter__(self):
@@ -103,8 +103,12 @@ class TeamBar:
     def update(
         self,
         n: int = 1,  # done by this rank
+        words: Callable[[], str] | None = None,  # makes what stands beside the bar; may have to wait for a device
     ):
         "Count, and show"
+        if words and self.team.first and time.monotonic() - self.told > 0.5:
+            self.told = time.monotonic()
+            self.bar.set_postfix_str(words(), refresh=False)
         done = n if self.team.alone else self.team.store.add(self.key, n) + self.start - self.bar.n
         if self.team.first:
             self.bar.update(done)
