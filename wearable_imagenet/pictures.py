@@ -18,7 +18,7 @@ import torch
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .core import DamagedFile, say_size, write_file
 from .figure import Picture, own_style, save_figure
@@ -44,9 +44,8 @@ def draw_many(
     draw, font = ImageDraw.Draw(page), ImageFont.truetype(findfont("DejaVu Sans"), 9)
     for k, tile in enumerate(t):
         x, y = k % columns * cell[0], k // columns * cell[1]
-        picture, name = to_image(tile.tiling(tiles, tiles)), tile.name
-        picture.thumbnail((_SMALL, cell[1] - _WORDS - 4), Image.Resampling.LANCZOS)
-        page.paste(picture, (x, y))
+        box, name = (_SMALL, cell[1] - _WORDS - 4), tile.name
+        page.paste(ImageOps.contain(to_image(tile.tiling(tiles, tiles)), box, Image.Resampling.LANCZOS), (x, y))
         while name and draw.textlength(name, font) > _SMALL:
             name = name[:-1]
         draw.text((x, y + cell[1] - _WORDS - 3), name, fill="black", font=font)
