@@ -23,6 +23,7 @@ LONG = os.environ.get("WEARABLE_IMAGENET_LONG") == "1"
 # Reads one job a line, starts its ranks, harms them as the job says, and answers with what each said and how it ended.
 SERVER = """
 import glob, json, os, resource, signal, sys, time
+os.environ["WORLD_SIZE"] = "1"   # as ranks are started: the package then keeps libraries quiet
 sys.path.insert(0, sys.argv[1])
 import torch
 from wearable_imagenet.cli import main

@@ -40,6 +40,7 @@ class Team:
         self.first, self.alone = rank.number == 0, rank.count == 1
         self.calls = 0  # of what all ranks call in the same order
         self.beside = 1  # ranks on this machine
+        self.ending = threading.Lock()  # of the thread that ends this process
 
     def name(
         self,
@@ -121,6 +122,8 @@ def fail(
     again: str,  # what is true after a stop
 ):
     "Tell in one line what a rank raised, unless another was first, and end"
+    if not team.ending.acquire(blocking=False):
+        time.sleep(60)  # the other thread ends this process
     team.stop.set()
     if isinstance(e, torch.distributed.DistError):
         e = RankLost("the place where ranks meet is gone: rank 0 has ended, or its machine")
