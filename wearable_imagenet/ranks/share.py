@@ -78,6 +78,7 @@ def handed_out(
         if team.store.add(f"{key}/{item}", 1) == 1:
             yield item
     team.meet(meanwhile)
+    meanwhile()
 
 # %% ../../nbs/ranks/3_share.ipynb #a8e36ae5
 class TeamBar:
