@@ -48,7 +48,7 @@ from wearable_imagenet.images.cache import load_data
 from wearable_imagenet.images.dataset import Dataset
 from wearable_imagenet.images.split import Split
 from wearable_imagenet.machine import find_device, use_precision
-from wearable_imagenet.network import init_theta, network
+from wearable_imagenet.network import gradient, init_theta, network
 from wearable_imagenet.repeat import REPEATS, crop, sample_offsets
 from wearable_imagenet.settings import make_settings
 from wearable_imagenet.step import Distiller, distillation_loss
@@ -678,6 +678,88 @@ def prints(repeats: int, yards: tuple) -> list[dict]:
     ]
 
 
+def ranks_at_work(processes: int, threads: int, run: Path, sizes: dict) -> dict[str, float]:
+    """Seconds of the stages of a run on new ranks, without their start."""
+    words = [word for name, value in sizes.items() for word in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "wearable_imagenet", "distill", "--preset", "plain", "--run", str(run), "--yes"]
+    meet = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT="29555", WORLD_SIZE=str(processes))
+    env = os.environ | dict(OMP_NUM_THREADS=str(threads), PYTHONPATH=str(RUNS.parent)) | meet
+    each = [
+        subprocess.Popen([*command, *words], env=env | dict(RANK=str(k), LOCAL_RANK=str(k)), stderr=subprocess.DEVNULL)
+        for k in range(processes)
+    ]
+    assert [p.wait() for p in each] == [0] * processes
+    return json.loads((run / "seconds.json").read_text())
+
+
+def ranks(sizes: dict, bar: str = "") -> list[dict]:
+    """Experts and distillation by two processes of one thread, against one of two threads and one of one."""
+    ways, rows = {"one": (1, 1), "two": (2, 1), "threads": (1, 2)}, []
+    with tempfile.TemporaryDirectory() as folder:
+        t = {name: ranks_at_work(*way, Path(folder) / name, sizes) for name, way in ways.items()}
+    for stage in ("experts", "distill"):
+        one, two, threads = (t[name][stage] for name in ways)
+        rows += [
+            row(f"{stage}, two processes of one thread against one of one thread", one / two, "×", bar),
+            row("the same against one process of two threads", threads / two, "×"),
+        ]
+    return rows
+
+
+SUM = """
+import argparse, statistics, sys, time, torch
+from wearable_imagenet.ranks.sum import ordered_mean
+from wearable_imagenet.ranks.team import all_ranks, this_team
+with all_ranks(argparse.Namespace(again="", together=True)):
+    like = [torch.randn(int(sys.argv[1]), 3, int(sys.argv[2]), int(sys.argv[2]))]
+    seconds = []
+    for _ in range(4):
+        start = time.perf_counter()
+        ordered_mean(lambda draw: (torch.zeros(()), like), 2, like)
+        seconds.append(time.perf_counter() - start)
+    print(statistics.median(seconds[1:]), flush=True)
+"""
+
+
+def sums(classes: tuple, side: int, step: dict) -> list[dict]:
+    """What two ranks on this machine need to add up the gradients of all canvases, by the side of a step."""
+    case = Case(**step)
+    t, rows = medians(1, step=lambda: case.gradient("store"))["step"], []
+    rows += [row(f"gradient of one distillation step, {step}", t, "s")]
+    for n in classes:
+        meet = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT="29556", WORLD_SIZE="2", PYTHONPATH=str(RUNS.parent))
+        how = dict(stdout=subprocess.PIPE, text=True)
+        words = [sys.executable, "-c", SUM, str(n), str(side)]
+        each = [subprocess.Popen(words, env=os.environ | meet | dict(RANK=str(k)), **how) for k in range(2)]
+        seconds = float([p.communicate()[0] for p in each][0])
+        rows += [
+            row(f"sum of two gradients of {n} canvases of {side} px over two ranks", seconds, "s"),
+            row("its share of a step", seconds / (seconds + t)),
+        ]
+    return rows
+
+
+def gpu(repeats: int, sizes: dict, n: int) -> list[dict]:
+    """Seconds and memory of a distillation step's gradient and of an expert's epoch, where there is a GPU."""
+    if not torch.cuda.is_available():
+        return []
+    rows = []
+    for name, (crop_size, width, depth, canvas) in sizes.items():
+        case = Case(width, depth, crop_size, canvas, n)
+        torch.cuda.reset_peak_memory_stats()
+        t = medians(repeats, store=lambda: case.gradient("store"), compiled=lambda: case.gradient("rebuild", 0, True))
+        top = torch.cuda.max_memory_allocated() / MIB
+        rows += [
+            row(f"GPU: gradient of one distillation step, {name}, N = {n}, store", t["store"], "s"),
+            row("the same, rebuild and compiled", t["compiled"], "s"),
+            row("the larger peak of memory", top, "MiB"),
+        ]
+        x, y = torch.randn(256, 3, crop_size, crop_size, device="cuda"), torch.arange(256, device="cuda") % 10
+        t = medians(repeats, batch=lambda: case.net.run(gradient, case.start, x, y))["batch"]
+        rows += [row(f"GPU: experts, {name}, batch 256, without 𝒜", 256 / t, "images/s")]
+    return rows
+
+
 METHODS = ("textbook", "store", "rebuild")
 
 
@@ -710,6 +792,9 @@ def full_parts() -> dict:
         large=large,
         flops=lambda: flops(5, 128, 20),
         prints=lambda: prints(3, (1, 10)),
+        ranks=lambda: ranks(dict(experts=4, train_epochs=10, trajectories=2, distill_steps=12), "≥ 1.7"),
+        sums=lambda: sums((10, 200, 1000), 256, dict(width=64, depth=5, crop_size=128, canvas=256)),
+        gpu=lambda: gpu(5, SIZES, 20),
         sides=lambda: crop_sides(3, (32, 48, 64, 96, 128), 32, 4),
         curves=lambda: curves(3, (10, 20, 50, 100), (64, 128, 256, 512), 32),
     )
@@ -727,6 +812,8 @@ def quick_parts() -> dict:
         bytes=bytes_read,
         flops=lambda: flops(1, 8, 2),
         prints=lambda: prints(1, (0.1,)),
+        sums=lambda: sums((4,), 16, dict(width=8, depth=2, crop_size=16, canvas=24, n=2)),
+        gpu=lambda: gpu(1, tiny, 2),
         curves=lambda: curves(1, (2,), (), 8, ("rebuild",)),
     )
 

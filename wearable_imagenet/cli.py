@@ -9,7 +9,7 @@ __all__ = ['COMMANDS', 'find_command', 'say_commands', 'read_command', 'print_co
 import os
 import sys
 import warnings
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
 from importlib import import_module
 from typing import Any
 
@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 from .core import package_version, printable
 from .guard.start import loading
 from .guard.trouble import say_trouble, signals_as_stops
+from .ranks.rank import find_rank, quiet_unless_first
 from .shell.parse import parse, with_groups
 
 # %% ../nbs/26_cli.ipynb #8f1ca11f
@@ -171,11 +172,21 @@ class Listener:
             self.stream = open(os.devnull, "w", encoding="utf-8")
 
 # %% ../nbs/26_cli.ipynb #f4481f48
+def _together(a):
+    "A block that all ranks of a command run, and whether this one has anything to do"
+    if find_rank().count == 1:
+        return nullcontext(True)
+    from wearable_imagenet.ranks.team import all_ranks
+
+    return all_ranks(a)
+
+
 def run_command(
     arguments: list[str] | None,  # None takes them from the command line
 ) -> int:  # exit status
     "Read the command line and do what it says"
-    a, told = read_command(sys.argv[1:] if arguments is None else list(arguments)), set()
+    with quiet_unless_first():
+        a, told = read_command(sys.argv[1:] if arguments is None else list(arguments)), set()
 
     def tell(message, *_):  # once, in one line, above the progress bar
         if str(message) not in told:
@@ -183,9 +194,9 @@ def run_command(
         told.add(str(message))
 
     try:
-        with warnings.catch_warnings(), signals_as_stops():
+        with warnings.catch_warnings(), signals_as_stops(), _together(a) as mine:
             warnings.showwarning = tell
-            return a() or 0
+            return (a() or 0) if mine else 0
     except (Exception, KeyboardInterrupt) as e:
         line, status = say_trouble(e, a.again)
         tqdm.write("\n" * isinstance(e, KeyboardInterrupt) + line, file=sys.stderr)

@@ -25,9 +25,10 @@ from .guard.place import check_place_for
 from .images.cache import say_files, say_repeated
 from .images.dataset import Dataset
 from .pictures import draw_tilings
+from .ranks.share import by_first, first_says, held_by_first, open_together
 from .repeat import check_repeat
 from .run import Run, drop_results
-from .scores import class_accuracies, most_confused
+from .scores import most_confused, say_classes
 from .settings import DistillSettings, make_settings, settings_text
 from .stages import arm_figures, find_data, run_distill, run_evaluate, work_on
 
@@ -84,8 +85,9 @@ def command_stage(
     "A subcommand that opens a run and works on it"
 
     def command(a):
-        s = find_settings(a.run, a.preset, a.settings, a.data, a.set)
-        data = find_data(s, partial(tqdm, leave=False))
+        known = first_says(lambda: settings_text(find_settings(a.run, a.preset, a.settings, a.data, a.set)))
+        s = make_settings(**known)
+        data = open_together(lambda: find_data(s, partial(tqdm, leave=False)))
 
         def told(*how):
             for line in say_data(data):
@@ -106,6 +108,11 @@ def run_demo(
     "All stages, then say what came of it"
     run_distill(run, s, data, progress)
     run_evaluate(run, s, data, progress)
+    by_first(_say_run)(run)
+
+
+def _say_run(run):
+    "What came of all stages, in a few lines"
     r = run.report
     first, last, seconds = r["matching_loss_first"], r["matching_loss_last"], sum(r["seconds"].values())
     print(f"\nmatching loss {first:.2f} → {last:.2f}, in {seconds:.0f} s")
@@ -122,9 +129,8 @@ def say_result(
     "Accuracies of all arms, of each class, and the commonest mistakes"
     lines = [f"accuracy of {arm:8} {100 * r['mean']:5.1f} ± {100 * r['std']:.1f} %" for arm, r in result.items()]
     confusion = result["textures"]["confusion"]
-    each = ", ".join(f"{name} {right:.0%}" for name, right in zip(classes, class_accuracies(confusion)))
     worst = "; ".join(f"{share:.0%} of {a} for {b}" for a, b, share in most_confused(confusion, classes)[:3])
-    return [*lines, f"right of each class: {each}", f"most often taken: {worst or 'none'}"]
+    return [*lines, f"right of each class: {say_classes(confusion, classes)}", f"most often taken: {worst or 'none'}"]
 
 
 _MAY_CHANGE = {"data", "device", "eval_network", "eval_networks", "eval_epochs"}
@@ -142,15 +148,17 @@ def evaluate_file(
         words = ", ".join(sorted(_MAY_CHANGE))
         raise UserError(f"{path} was not made with {other.pop()} set otherwise: only {words} can be set here")
     s = make_settings(**settings_text(t.settings) | changes)
-    data = find_data(s, partial(tqdm, leave=False))
+    data = open_together(lambda: find_data(s, partial(tqdm, leave=False)))
     if data.classes != t.classes:
         theirs, ours = ", ".join(data.classes), ", ".join(t.classes)
         raise UserError(f"{s.data} has the classes {theirs}; {path} needs {ours}: name its images with --data")
     data = replace(data, mean=t.mean, std=t.std)
-    with own_folder(run.evaluation_folder):
-        drop_results(run.evaluation_folder)
+    with held_by_first(own_folder(run.evaluation_folder)):
+        by_first(drop_results)(run.evaluation_folder)
         result = evaluate(asked(t, s), data, run.evaluation_folder, progress=progress)
-        write_record(run.report_file, dict(settings=settings_text(s), classes=t.classes) | arm_figures(result))
+        by_first(write_record)(
+            run.report_file, dict(settings=settings_text(s), classes=t.classes) | arm_figures(result)
+        )
     return result
 
 

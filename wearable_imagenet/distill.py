@@ -27,6 +27,8 @@ from .images.dataset import Dataset
 from .images.quilt import start_canvases
 from .kernels import twice_kernel
 from .machine import with_gradients
+from .ranks.share import by_first
+from .ranks.sum import check_equal
 from .run import CHECKPOINT, RUN, Run, begin_canvases, check_steps, read_begin
 from .settings import DistillSettings, check_settings, settings_text
 from .step import NEVER, TIMED, Distiller, choose_compile, distillation_step, step_rates
@@ -49,6 +51,7 @@ def slow_down(
     d.rates = [rate * factors.get("pixel_lr", 1.0) for rate in pixels] + [alpha * factors.get("student_lr_lr", 1.0)]
 
 
+@by_first
 def save_checkpoint(
     d: Distiller,  # what to save
     path: Path,  # the file
@@ -85,6 +88,12 @@ def load_checkpoint(
             v.copy_(state[name])
 
 # %% ../nbs/18_distill.ipynb #9da6d7d1
+@by_first
+def _save_textures(t, path):
+    "Write textures with the name of their file"
+    t.save(path, file=path.name)
+
+
 def fresh_distiller(
     settings: DistillSettings,  # how to distil
     data: Dataset,  # the real images
@@ -114,7 +123,7 @@ def open_distiller(
         load_checkpoint(d, run.checkpoint_file)
         return d
     d = fresh_distiller(settings, data, run)
-    d.textures().save(run.frame_file(0), file=run.frame_file(0).name)
+    _save_textures(d.textures(), run.frame_file(0))
     return d
 
 # %% ../nbs/18_distill.ipynb #b97e04fd
@@ -123,8 +132,8 @@ def keep(
     run: Run,  # where
 ):
     "Write a frame, then the checkpoint"
-    frame = Run(run).frame_file(len(d.losses))
-    d.textures().save(frame, file=frame.name)
+    check_equal([*d.trained, *d.velocities], f"the canvases after step {len(d.losses)}")
+    _save_textures(d.textures(), Run(run).frame_file(len(d.losses)))
     save_checkpoint(d, Run(run).checkpoint_file)
 
 
@@ -136,7 +145,7 @@ def finish(
     keep(d, run)
     t = d.textures()
     t.settings = dataclasses.replace(t.settings, distill_steps=len(d.losses))
-    t.save(Run(run).textures_file, file=Run(run).textures_file.name)
+    _save_textures(t, Run(run).textures_file)
     return t
 
 # %% ../nbs/18_distill.ipynb #92528aa5
@@ -189,6 +198,7 @@ def distill(
 ) -> Textures:  # the result, as in `textures.safetensors`
     "Distil until `distill_steps`, from the last checkpoint if there is one (Algorithm 1)"
     d, total, seconds = open_distiller(settings, data, run), settings.distill_steps, []
+    check_equal([*d.trained, *d.velocities], "the canvases to begin with")
     with progress(total=total, initial=len(d.losses), desc="distil", unit="step") as bar:
         while len(d.losses) < total:
             if words := _say_first(d, seconds, total):
@@ -204,7 +214,7 @@ def distill(
                 continue
             seconds.append(time.perf_counter() - start)
             said = dict(loss=f"{np.mean(d.losses[-10:]):.3f}", α=f"{d.log_lr.exp().item():.4f}")
-            bar.set_postfix(**said, method=say_method(settings.student_steps, d.stored), refresh=False)
+            bar.set_postfix(**said, method=say_method(settings.student_steps, d.stored or 0), refresh=False)
             bar.update()
             if _to_keep(d):
                 keep(d, run)

@@ -28,6 +28,7 @@ from .images.dataset import Dataset, sample_images
 from .images.quilt import start_canvases
 from .machine import find_device, use_precision, with_gradients
 from .network import Network, gradient, init_theta, predict
+from .ranks.share import TeamBar, await_files, handed_out
 from .repeat import Repeat
 from .run import RESULT
 from .settings import DistillSettings, settings_network, settings_text
@@ -116,7 +117,7 @@ def train_on(
     source: Callable,  # rng -> one epoch (x, y)
     protocol: Protocol,  # how
     index: int = 0,  # number of this network
-    on_epoch=lambda loss: None,  # called after every epoch, e.g. by a progress bar
+    on_epoch=lambda loss: None,  # called after every epoch with its loss, a scalar on the device
 ) -> torch.Tensor:  # (P,) trained parameters
     "Train a fresh network on a source (Appendix B)"
     lr, epochs, seed, device = protocol
@@ -129,7 +130,7 @@ def train_on(
             g, loss = net.run(gradient, theta, a.to(device), b.to(device))
             velocity.mul_(0.9).add_(g + 5e-4 * theta)
             theta.sub_(rate * velocity)
-        on_epoch(loss.item())
+        on_epoch(loss.detach())
     return theta
 
 # %% ../nbs/19_evaluate.ipynb #b8a52cb1
@@ -172,13 +173,15 @@ def arm_source(
     data: Dataset,  # the real images
     index: int,  # number of the network
     pool: int = 0,  # patches of every canvas, or images in its place; 0: new patches every epoch, and one image
+    device: torch.device = torch.device("cpu"),  # where patches are cut
 ) -> Callable:  # rng -> (x, y)
     "What network number `index` of an arm is trained on"
     s = t.settings
     if arm == "real":
-        x, y = real_pool(data, max(1, pool), s.canvases_per_class, s.seed * 1000 + index)
+        x, y = (v.to(device) for v in real_pool(data, max(1, pool), s.canvases_per_class, s.seed * 1000 + index))
         return pool_source(x, y, s.augment) if pool else image_source(x[0], y, s.augment)
-    canvases, labels = arm_canvases(arm, t, data, index), t.targets if arm == "textures" else t.y
+    labels = (t.targets if arm == "textures" else t.y).to(device)
+    canvases = arm_canvases(arm, t, data, index).to(device)
     if not pool:
         return texture_source(canvases, labels, s.crop_size, s.repeat, s.augment)
     patches = texture_pool(canvases, s.crop_size, pool, generator(s.seed, "pool", index), s.repeat)
@@ -263,8 +266,8 @@ def evaluate_network(
     theta = train_on(net, source, Protocol(lr, s.eval_epochs, s.seed, device), index, on_epoch)
     x, y = data.normalise(data.test.x), torch.from_numpy(np.array(data.test.y))
     predicted = predict(net, theta, x.to(device)).cpu()
-    confusion = count_confusion(y, predicted, len(data.classes))
-    return dict(accuracy=(predicted == y).sum().item() / len(y), confusion=confusion.tolist())
+    accuracy = (predicted == y).sum().item() / len(y)
+    return dict(accuracy=accuracy, confusion=count_confusion(y, predicted, len(data.classes)).tolist())
 
 # %% ../nbs/19_evaluate.ipynb #63e82864
 @with_gradients()
@@ -277,22 +280,19 @@ def evaluate(
     pool: int = 0,  # patches of every canvas, and as many real images; 0: new patches every epoch, and one real image
 ) -> dict[str, dict]:  # arm -> mean, std, values, and confusion, K lists of K numbers of images over all networks
     "Accuracy of networks trained on textures, on mosaics, on one real image a class, and on noise (Appendix B)"
-    s, key = t.settings, digest(t, data)
-    check_pool(pool, arms, s, data)
+    check_pool(pool, arms, s := t.settings, data)
+    key = digest(t, data)
     files = {(arm, i): result_file(folder, t, key, arm, i, pool) for arm in arms for i in range(s.eval_networks)}
     missing = [at for at, file in files.items() if not file.exists()]
-    bar = progress(total=len(missing) * s.eval_epochs, desc="evaluate", unit="epoch")
+    bar = TeamBar(progress(total=len(missing) * s.eval_epochs, desc="evaluate", unit="epoch"))
     with bar, use_precision("float32", find_device(s.device)):
-        for arm, i in missing:
-
-            def show(loss, arm=arm, i=i):
-                bar.set_postfix_str(f"{arm} {i + 1}/{s.eval_networks}, loss={loss:.3f}", refresh=False)
-                bar.update()
-
-            source = arm_source(arm, t, data, i, pool)
+        for arm, i in handed_out(missing, bar.catch_up):
+            words = f"{arm} {i + 1}/{s.eval_networks}"
+            show = lambda loss, words=words: bar.update(words=lambda: f"{words}, loss={loss:.3f}")
+            source = arm_source(arm, t, data, i, pool, find_device(s.device))
             write_record(files[arm, i], evaluate_network(s, data, source, t.student_lr, i, show))
-    results = {at: read_record(file, RESULT) for at, file in files.items()}
-    each = {arm: [results[arm, i] for i in range(s.eval_networks)] for arm in arms}
+    await_files(files.values())
+    each = {arm: [read_record(files[arm, i], RESULT) for i in range(s.eval_networks)] for arm in arms}
     return {
         arm: summarise([r["accuracy"] for r in some])
         | dict(confusion=np.sum([r["confusion"] for r in some], axis=0).tolist())

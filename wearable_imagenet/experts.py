@@ -31,6 +31,7 @@ from .images.dataset import Dataset
 from .kernels import backward_kernel
 from .machine import use_precision, with_gradients
 from .network import CACHED, Network, batch_gradient, init_theta
+from .ranks.share import TeamBar, await_files, handed_out
 from .repeat import REPEATS, crop, sample_offsets
 
 # %% ../nbs/12_experts.ipynb #58dd67c5
@@ -198,7 +199,7 @@ def train_experts(
     "Train `count` experts, each from its newest parameters"
     there = [latest_file(folder, i) for i in range(count) if latest_file(folder, i).exists()]
     done = sum(min(how.epochs, _epochs_done(path)) for path in there)
-    with progress(total=count * how.epochs, initial=done, desc="experts", unit="epoch") as bar:
+    with TeamBar(progress(total=count * how.epochs, initial=done, desc="experts", unit="epoch")) as bar:
 
         def show(epoch, figures):
             if figures:
@@ -208,8 +209,9 @@ def train_experts(
 
         if by_kernels(torch.empty(0, device=how.device, dtype=torch.float32)):
             bar.set_postfix_str(say_compiling(backward_kernel))
-        for i in range(count):
+        for i in handed_out(range(count), bar.catch_up):
             train_expert(net, data, folder, i, how, show)
+    await_files(latest_file(folder, i) for i in range(count))
 
 # %% ../nbs/12_experts.ipynb #bfda6307
 class TrajectoryBuffer:

@@ -16,9 +16,9 @@ from tqdm.auto import tqdm
 
 from .cloth.fabric import Printed, print_cloth
 from .cloth.gallery import save_gallery
+from .cloth.orders import print_files
 from .cloth.proof import print_proof
 from .cloth.sheet import Order
-from .cloth.orders import print_files
 from .commands import find_settings, say_data
 from .core import UserError, clean_path, printable
 from .evaluate import asked

@@ -20,6 +20,7 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from .core import UserError
+from .ranks.team import this_team
 
 # %% ../nbs/04_machine.ipynb #bc46f9eb
 @contextmanager
@@ -133,4 +134,5 @@ def free_bytes(
     free, group = psutil.virtual_memory().available, Path("/sys/fs/cgroup")  # a container's limit, where there is one
     files = [group / name for name in ("memory.max", "memory.current")]
     limits = [file.read_text().strip() for file in files if file.exists()]
-    return min(free, int(limits[0]) - int(limits[1])) if len(limits) == 2 and limits[0] != "max" else free
+    free = min(free, int(limits[0]) - int(limits[1])) if len(limits) == 2 and limits[0] != "max" else free
+    return free // this_team().beside

@@ -30,6 +30,8 @@ def keep_memory() -> bool:  # whether the library was told
 
 
 def prepare_process():
-    "Make both settings. The package's `__init__` calls this once"
+    "Make these settings. The package's `__init__` calls this once"
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    if os.environ.keys() & {"WORLD_SIZE", "SLURM_STEP_NUM_TASKS"}:  # one of several ranks
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     keep_memory()

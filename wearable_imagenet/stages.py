@@ -29,6 +29,8 @@ from .images.dataset import Dataset, hold_out
 from .images.source import Source
 from .machine import find_device, use_precision
 from .pictures import draw_run
+from .ranks.share import await_files, by_first, held_by_first
+from .ranks.team import this_team
 from .run import RUN, SECONDS, Run, drop_results, open_run
 from .scores import draw_accuracy
 from .seams import measure_seams, seam_ratio, worst_verdict
@@ -54,8 +56,10 @@ def _timed(
     try:
         yield
     finally:
-        seconds = _seconds(run)
-        write_record(run.seconds_file, seconds | {stage: round(seconds.get(stage, 0) + time.perf_counter() - start, 1)})
+        if this_team().first:
+            seconds = _seconds(run)
+            more = {stage: round(seconds.get(stage, 0) + time.perf_counter() - start, 1)}
+            write_record(run.seconds_file, seconds | more)
 
 
 def find_data(
@@ -93,7 +97,8 @@ def run_distill(
     with _timed(run, "distill"):
         distill(s, data, run, progress)
     with _timed(run, "pictures"):
-        draw_run(run)
+        by_first(draw_run)(run)
+    await_files([run.textures_file])
 
 # %% ../nbs/24_stages.ipynb #7dc77b03
 def expert_plateau(
@@ -139,6 +144,14 @@ def make_report(
     )
 
 # %% ../nbs/24_stages.ipynb #b1d7b5b2
+@by_first
+def _write_report(run, result, chance):
+    "What came of an evaluation, in figures and in one picture"
+    report = make_report(run, result)
+    save_figure(draw_accuracy(result, report["accuracy_experts"]["mean"], chance), run.folder / "accuracy.png")
+    write_record(run.report_file, report)
+
+
 def run_evaluate(
     run: Run,  # with its textures
     s: DistillSettings,  # its settings
@@ -154,10 +167,7 @@ def run_evaluate(
         )
     with _timed(run, "evaluate"):
         result = evaluate(asked(t, s), data, run.evaluation_folder, progress=progress)
-    report = make_report(run, result)
-    picture = draw_accuracy(result, report["accuracy_experts"]["mean"], 1 / len(data.classes))
-    save_figure(picture, run.folder / "accuracy.png")
-    write_record(run.report_file, report)
+    _write_report(run, result, 1 / len(data.classes))
 
 # %% ../nbs/24_stages.ipynb #733a9a38
 def work_on(
@@ -170,7 +180,9 @@ def work_on(
 ):
     "Open a run's folder, and let one stage work in it, alone. Raises `UserError` before anything is written"
     check_work(f"the run {os.fspath(folder)}", *run_work(s, data, find_device(s.device).type), yes=yes)
-    with own_folder(folder), advised(Path(folder)):
-        run = open_run(folder, s, data)
-        drop_results(run.evaluation_folder)
+    with held_by_first(own_folder(folder)), advised(Path(folder)):
+        by_first(open_run)(folder, s, data)
+        run = Run(folder)
+        by_first(drop_results)(run.evaluation_folder)
+        await_files([run.settings_file])
         stage(run, s, data, progress)

@@ -39,6 +39,7 @@ class Stage:
 
     takes_settings = True
     again = "the same command goes on from here"
+    together = True  # with all ranks
 
     def add(
         self,
