@@ -54,7 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name → module and class of its opt
 
 def find_command(
     name: str,  # in `COMMANDS`
-) -> type:  # a dataclass
+) -> Any:  # a dataclass
     "The class of a command; its libraries are loaded"
     module, _, cls = COMMANDS[name][0].partition(":")
     with loading():
