@@ -124,6 +124,26 @@ def _add_gallery(
     p.set_defaults(command=command_gallery, again=_ANEW)
 
 
+def _add_studio(
+    sub,  # subparsers
+):
+    "The parser of `studio`"
+    text = "Serve a page for this machine's browser: drop photographs in, watch them become textures, take files for cloth"
+    p = sub.add_parser("studio", help=text, description=text + ". Ctrl-C closes the page, and runs go on.")
+    p.add_argument("--folder", type=clean_path, default=Path("runs"), help="where runs lie (default: %(default)s)")
+    p.add_argument("--port", type=int, default=8866, help="0 for any that is free (default: %(default)s)")
+    most = "megabytes of photographs that come at once, at most (default: %(default)s)"
+    p.add_argument("--upload", type=float, default=256, help=most)
+    p.add_argument("--no-browser", action="store_true", help="print the address, and open nothing")
+
+    def command(a):
+        from wearable_imagenet.studio.serve import command_studio
+
+        command_studio(a)
+
+    p.set_defaults(command=command, again="runs go on; the same command opens the page again")
+
+
 def make_parser() -> argparse.ArgumentParser:
     "The command line"
     about = "Distil a data set of images into textures that tile the plane."
@@ -146,6 +166,7 @@ def make_parser() -> argparse.ArgumentParser:
     tiler.add_argument("--repeat", type=_known_repeat, help=other)
     _add_print(sub)
     _add_gallery(sub)
+    _add_studio(sub)
     return parser
 
 # %% ../nbs/26_cli.ipynb #7af246e0
