@@ -58,7 +58,7 @@ def show(
     "Show or hide a part"
     box.layout.display = None if yes else "none"
 
-# %% ../../nbs/studio/5_begin.ipynb #89dc6cb4
+# %% ../../nbs/studio/5_begin.ipynb #df8bb5cd
 _SIZES = dict(lesson="a first look", materials="small", cloth="for cloth", photos="large")
 
 
@@ -82,7 +82,7 @@ class PhotographsExplorer(FolderExplorer):
         return make_settings(v["preset"], data=s.data, **({"repeat": v["repeat"]} if v["repeat"] else {}))
 
     def html(self, result: SimpleNamespace) -> str:
-        return f"<p>{one_line(say_folder(result.data))}</p>{photographs_html(result.data)}"
+        return one_line(say_folder(result.data)) + photographs_html(result.data)
 
 # %% ../../nbs/studio/5_begin.ipynb #3c3a71b4
 class CostLine(Worker, widgets.HTML):
@@ -142,7 +142,7 @@ class CostLine(Worker, widgets.HTML):
         self.value = done[1]
         return True
 
-# %% ../../nbs/studio/5_begin.ipynb #e4900864
+# %% ../../nbs/studio/5_begin.ipynb #774df78f
 class Begin(widgets.VBox):
     "The way from photographs to a run"
 
@@ -153,11 +153,11 @@ class Begin(widgets.VBox):
         opened: Callable,  # called with the run that was started
     ):
         self.folder, self.opened = folder, opened
-        self.photographs = Photographs(folder / "photographs" / secrets.token_hex(4), limits)
+        self.photographs = Photographs(folder / "uploads" / secrets.token_hex(4) / "photographs", limits)
         self.look, self.cost = PhotographsExplorer(), CostLine(folder)
         self.told, self.refused = widgets.HTML(), widgets.HTML()
         self.refused.add_class("studio-told")
-        self.upload = widgets.FileUpload(multiple=True, icon="", tooltip="Choose photographs, or a zip of folders")
+        self.upload = widgets.FileUpload(multiple=True, icon="", tooltip="Choose photographs or a zip")
         self.label = labelled(widgets.Text, "they show", placeholder="one class, such as moss")
         self.name = labelled(widgets.Text, "name", value=self.free_name())
         self.start = widgets.Button(description="Start", button_style="primary")
@@ -179,8 +179,9 @@ class Begin(widgets.VBox):
         c = self.look.controls
         c["folder"].description = "or a folder"
         c["folder"].placeholder = "path of a folder on this machine"
-        first = part("Photographs", zone, self.refused, c["folder"])
-        self.read = part("What was read", widgets.HBox([self.look.again, self.look.bar]), self.look.view)
+        self.look.again.description = "Read it again"
+        first = part("Photographs", zone, self.refused, c["folder"], widgets.HBox([self.look.again, self.look.bar]))
+        self.read = part("What was read", self.look.view)
         words = "First networks learn from the photographs; then the textures are made so that networks learn the same from them."
         self.choose = part(
             "Make textures", c["preset"], c["repeat"], self.name, self.cost, self.start, self.told, words=words
@@ -215,6 +216,7 @@ class Begin(widgets.VBox):
         "Show what is there to be seen"
         named, ready = bool(self.look.controls["folder"].value.strip()), "<img" in self.look.view.value
         show(self.read, named)
+        show(self.look.again, named)
         show(self.choose, named and ready)
         if not (named and ready):
             return self.cost.ask(None)

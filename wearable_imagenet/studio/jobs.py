@@ -25,7 +25,7 @@ from ..run import Run
 from ..settings import DistillSettings, settings_text
 from .upload import plain_name
 
-# %% ../../nbs/studio/3_jobs.ipynb #05fc8801
+# %% ../../nbs/studio/3_jobs.ipynb #99758fa2
 def _lives(pid, begun, exact):
     "Whether this process is the one that was meant"
     with suppress(psutil.Error):
@@ -46,7 +46,8 @@ def worker(
     lock = run.folder / ".lock"
     with suppress(OSError, ValueError):
         number, host = lock.read_text(encoding="utf-8").split(maxsplit=1)
-        if host == socket.gethostname() and _lives(int(number), lock.stat().st_mtime, exact=False):
+        other = host == socket.gethostname() and int(number) != os.getpid()  # a page locks a run while it prints
+        if other and _lives(int(number), lock.stat().st_mtime, exact=False):
             return int(number)
     return None
 

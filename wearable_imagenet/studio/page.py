@@ -54,7 +54,7 @@ class RunCard(widgets.VBox):
                 as_img(to_image(t[0].tiling(2, 2)), f"{t[0].name} of {self.run.folder.name}") if t else ""
             )
 
-# %% ../../nbs/studio/8_page.ipynb #8ff6c242
+# %% ../../nbs/studio/8_page.ipynb #c2a50f54
 class StudioPage(widgets.VBox):
     "The makers' way"
 
@@ -111,12 +111,13 @@ class StudioPage(widgets.VBox):
             show(self.runs, False)
             state, f = self.follow.refresh(), self.follow
             ready = f.textures and state.word in ("finished", "paused")
-            if self.dress and (not ready or self.dress.textures is not f.textures):
-                self.dress.close()
-                self.dress = None
-            if ready and not self.dress:
+            if ready and not (self.dress and self.dress.textures is f.textures):
+                if self.dress:
+                    self.dress.close()
                 self.dress = Dress(f.run, f.textures)
-            self.one.children = [f, self.dress] if self.dress else [f]
+                self.one.children = [f, self.dress]
+            if self.dress:
+                show(self.dress, bool(ready))
 
     def _list(self):
         "The cards"

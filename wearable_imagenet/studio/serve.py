@@ -39,7 +39,8 @@ def served_page() -> StudioPage:
     folder, *limits = json.loads(os.environ[_TOLD])
     return StudioPage(Path(folder), Limits(*limits))
 
-# %% ../../nbs/studio/9_serve.ipynb #7239233a
+# %% ../../nbs/studio/9_serve.ipynb #fa63f2c1
+_WIDGETS = ["@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager"]  # of all that may be installed
 KERNEL = "wearable-imagenet-studio"  # as the notebook names it
 HOME = Path(wearable_imagenet.__file__).parent / "studio_page"
 
@@ -51,7 +52,7 @@ def jupyter_folders() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="wearable-imagenet-") as made:
         spec = Path(made) / "kernels" / KERNEL / "kernel.json"
         spec.parent.mkdir(parents=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--IPKernelApp.log_level=40"]
         spec.write_text(json.dumps(dict(argv=argv, language="python", display_name="Studio")), encoding="utf-8")
         with_ours = lambda name, *ours: os.pathsep.join(filter(None, [*map(str, ours), there[name]]))
         os.environ["JUPYTER_PATH"] = with_ours("JUPYTER_PATH", made, HOME)
@@ -76,7 +77,7 @@ def find_port(
         why = getattr(e, "strerror", None) or e
         raise UserError(f"port {port} cannot be used ({why}): give another --port, or 0 for any that is free") from None
 
-# %% ../../nbs/studio/9_serve.ipynb #cddfbb15
+# %% ../../nbs/studio/9_serve.ipynb #7a9161ba
 def _studio_voila():
     "Voilà with an address for files to download"
     try:
@@ -116,7 +117,7 @@ def serve_studio(
         app = server(ip="127.0.0.1", port=port, port_retries=0, token=token, open_browser=browser, log_level="ERROR")
         app.prints, app.tornado_settings = str(Path(folder).absolute()), sent
         app.config.VoilaConfiguration.update(template="studio", file_denylist=[".*"], theme="light")
-        app.config.VoilaConfiguration.extension_allowlist = ["@voila-dashboards/widgets-manager8"]
+        app.config.VoilaConfiguration.extension_allowlist = _WIDGETS
         app.initialize([str(HOME / "studio.ipynb")])
         app.start()
 
