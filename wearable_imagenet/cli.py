@@ -128,7 +128,9 @@ def _add_studio(
     sub,  # subparsers
 ):
     "The parser of `studio`"
-    text = "Serve a page for this machine's browser: drop photographs in, watch them become textures, take files for cloth"
+    text = (
+        "Serve a page for this machine's browser: drop photographs in, watch them become textures, take files for cloth"
+    )
     p = sub.add_parser("studio", help=text, description=text + ". Ctrl-C closes the page, and runs go on.")
     p.add_argument("--folder", type=clean_path, default=Path("runs"), help="where runs lie (default: %(default)s)")
     p.add_argument("--port", type=int, default=8866, help="0 for any that is free (default: %(default)s)")

@@ -58,7 +58,9 @@ def show(
     "Show or hide a part"
     box.layout.display = None if yes else "none"
 
-# %% ../../nbs/studio/5_begin.ipynb #df8bb5cd
+# %% ../../nbs/studio/5_begin.ipynb #cd4ac93c
+# The lesson's small networks, and the start and the steps of the larger sizes, which keep shades within their range.
+_FIRST = dict(start="quilt", shade_range=1, optimiser="adam", pixel_lr=0.02, momentum=0.9, decay="cosine", ema=0.9)
 _SIZES = dict(lesson="a first look", materials="small", cloth="for cloth", photos="large")
 
 
@@ -78,8 +80,10 @@ class PhotographsExplorer(FolderExplorer):
 
     def settings(self, **values) -> DistillSettings:
         v = values or self.values
-        s = folder_settings(v["folder"], v["preset"])
-        return make_settings(v["preset"], data=s.data, **({"repeat": v["repeat"]} if v["repeat"] else {}))
+        changes = dict(data=folder_settings(v["folder"], v["preset"]).data) | (
+            _FIRST if v["preset"] == "lesson" else {}
+        )
+        return make_settings(v["preset"], **changes, **({"repeat": v["repeat"]} if v["repeat"] else {}))
 
     def html(self, result: SimpleNamespace) -> str:
         return one_line(say_folder(result.data)) + photographs_html(result.data)

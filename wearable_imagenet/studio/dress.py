@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KINDS', 'FittingView', 'make_file', 'link', 'Dress']
 
-# %% ../../nbs/studio/7_dress.ipynb #0fa2d18b
+# %% ../../nbs/studio/7_dress.ipynb #ec229f55
 import html
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..cloth.sheet import Order
 from ..cloth.wear import wear
 from ..core import say_size, write_file
 from ..explore.explorer import labelled, one_line
-from ..explore.fitting import TextureStudio, say_fitting
+from ..explore.fitting import TextureStudio
 from ..guard.lock import own_place
 from ..run import Run
 from .begin import part, telling
@@ -82,7 +82,7 @@ def link(
     size = f"{path.stat().st_size / 2**20:.1f} MB"
     return f'<p><a href="{address}?download=1" download>{html.escape(path.name)}</a> <small>{html.escape(words)}; {size}</small></p>'
 
-# %% ../../nbs/studio/7_dress.ipynb #90ebe34c
+# %% ../../nbs/studio/7_dress.ipynb #a0cd9aa2
 class Dress(widgets.VBox):
     "Cloth, garment and files of a run"
 
@@ -96,7 +96,7 @@ class Dress(widgets.VBox):
         self.told, self.links = widgets.HTML(), widgets.HTML()
         how = dict(min=1, max=120, step=1, layout=dict(width="22em"))
         self.sheet = [
-            labelled(widgets.BoundedFloatText, f"sheet, {side} in inches", value=value, **how)
+            labelled(widgets.BoundedFloatText, f"sheet {side}, inches", value=value, **how)
             for side, value in (("width", 42), ("height", 36))
         ]
         self.buttons = {kind: widgets.Button(description=words) for kind, words in KINDS.items()}

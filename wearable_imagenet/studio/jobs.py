@@ -5,13 +5,12 @@
 # %% auto #0
 __all__ = ['worker', 'start_run', 'pause_run', 'new_run', 'State', 'look_at', 'list_runs']
 
-# %% ../../nbs/studio/3_jobs.ipynb #9f73bd12
+# %% ../../nbs/studio/3_jobs.ipynb #89435999
 import os
 import re
 import socket
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple

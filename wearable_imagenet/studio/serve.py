@@ -39,10 +39,10 @@ def served_page() -> StudioPage:
     folder, *limits = json.loads(os.environ[_TOLD])
     return StudioPage(Path(folder), Limits(*limits))
 
-# %% ../../nbs/studio/9_serve.ipynb #fa63f2c1
+# %% ../../nbs/studio/9_serve.ipynb #8c777d25
 _WIDGETS = ["@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager"]  # of all that may be installed
 KERNEL = "wearable-imagenet-studio"  # as the notebook names it
-HOME = Path(wearable_imagenet.__file__).parent / "studio_page"
+HOME = Path(wearable_imagenet.__file__).parent / "studio" / "served"
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def jupyter_folders() -> Iterator[None]:
         spec.write_text(json.dumps(dict(argv=argv, language="python", display_name="Studio")), encoding="utf-8")
         with_ours = lambda name, *ours: os.pathsep.join(filter(None, [*map(str, ours), there[name]]))
         os.environ["JUPYTER_PATH"] = with_ours("JUPYTER_PATH", made, HOME)
-        os.environ["PYTHONPATH"] = with_ours("PYTHONPATH", HOME.parents[1])
+        os.environ["PYTHONPATH"] = with_ours("PYTHONPATH", HOME.parents[2])
         try:
             yield
         finally:
