@@ -77,7 +77,7 @@ def find_port(
         why = getattr(e, "strerror", None) or e
         raise UserError(f"port {port} cannot be used ({why}): give another --port, or 0 for any that is free") from None
 
-# %% ../../nbs/studio/9_serve.ipynb #7a9161ba
+# %% ../../nbs/studio/9_serve.ipynb #f8f03d40
 def _studio_voila():
     "Voilà with an address for files to download"
     try:
@@ -87,11 +87,17 @@ def _studio_voila():
         raise UserError("the studio needs Voilà: pip install 'wearable-imagenet[studio]'") from None
 
     class StudioServer(Voila):
-        prints = ""
+        prints, browser = "", True
 
         def init_handlers(self):
             files = r"/files/([^/]+/prints/[^/]+)", AuthenticatedFileHandler, dict(path=self.prints)
             return [files, *super().init_handlers()]
+
+        def launch_browser(self):  # called as soon as the server listens
+            print(f"http://127.0.0.1:{self.port}/?token={self.token}")
+            print(f"runs in {printable(self.prints)}; Ctrl-C closes the page, and runs go on", flush=True)
+            if self.browser:
+                super().launch_browser()
 
     return StudioServer
 
@@ -108,14 +114,12 @@ def serve_studio(
     check_room(folder)
     Path(folder).mkdir(parents=True, exist_ok=True)
     os.environ |= tell_page(folder, limits)
-    print(f"http://127.0.0.1:{port}/?token={token}")
-    print(f"runs in {printable(folder)}; Ctrl-C closes the page, and runs go on", flush=True)
     sent = dict(
         allow_remote_access=False, local_hostnames=["localhost"], websocket_max_message_size=limits.once + 2**24
     )
     with jupyter_folders(), suppress(KeyboardInterrupt):
-        app = server(ip="127.0.0.1", port=port, port_retries=0, token=token, open_browser=browser, log_level="ERROR")
-        app.prints, app.tornado_settings = str(Path(folder).absolute()), sent
+        app = server(ip="127.0.0.1", port=port, port_retries=0, token=token, open_browser=True, log_level="ERROR")
+        app.prints, app.browser, app.tornado_settings = str(Path(folder).absolute()), browser, sent
         app.config.VoilaConfiguration.update(template="studio", file_denylist=[".*"], theme="light")
         app.config.VoilaConfiguration.extension_allowlist = _WIDGETS
         app.initialize([str(HOME / "studio.ipynb")])

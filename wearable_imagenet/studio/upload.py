@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['Limits', 'megabytes', 'plain_name', 'plain_path', 'without_wrapping', 'is_zip', 'unzip', 'Photographs']
 
-# %% ../../nbs/studio/1_upload.ipynb #09657d24
+# %% ../../nbs/studio/1_upload.ipynb #721fbc15
 import io
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,7 +107,7 @@ def unzip(
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError, zlib.error) as e:
         raise UserError(f"the zip is damaged, or of a kind that is not read here ({e}): make it again") from None
 
-# %% ../../nbs/studio/1_upload.ipynb #24d2e9a1
+# %% ../../nbs/studio/1_upload.ipynb #a00c6a48
 class Photographs:
     "Class folders that are filled by drops"
 
@@ -135,6 +136,8 @@ class Photographs:
         except Exception as e:
             why = why_not(at, e)
             at.unlink()
+            with suppress(OSError):  # a class of nothing
+                at.parent.rmdir()
             return why
         self.count, self.size = self.count + 1, self.size + len(content)
         return ""
