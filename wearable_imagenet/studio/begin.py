@@ -58,7 +58,7 @@ def show(
     "Show or hide a part"
     box.layout.display = None if yes else "none"
 
-# %% ../../nbs/studio/5_begin.ipynb #cd4ac93c
+# %% ../../nbs/studio/5_begin.ipynb #b1ffc237
 # The lesson's small networks, and the start and the steps of the larger sizes, which keep shades within their range.
 _FIRST = dict(start="quilt", shade_range=1, optimiser="adam", pixel_lr=0.02, momentum=0.9, decay="cosine", ema=0.9)
 _SIZES = dict(lesson="a first look", materials="small", cloth="for cloth", photos="large")
@@ -75,7 +75,7 @@ class PhotographsExplorer(FolderExplorer):
         options = [(f"{word}: {say(make_settings(name))}", name) for name, word in _SIZES.items()]
         self.controls["preset"].options = options
         repeats = [(str(r), r) for r in REPEATS.values() if "ribbon" not in str(r) and str(r) != "none"]
-        self.controls["repeat"] = dropdown([("as the size has it", None), *repeats], "repeat")
+        self.controls["repeat"] = dropdown([("as the size has it", ""), *repeats], "repeat")
         self.controls["repeat"].observe(lambda _: self.begin(), "value")
 
     def settings(self, **values) -> DistillSettings:
@@ -85,7 +85,11 @@ class PhotographsExplorer(FolderExplorer):
         )
         return make_settings(v["preset"], **changes, **({"repeat": v["repeat"]} if v["repeat"] else {}))
 
-    def html(self, result: SimpleNamespace) -> str:
+    def html(
+        self,
+        result: SimpleNamespace,  # settings and data
+    ) -> str:
+        "What was read, in words and pictures"
         return one_line(say_folder(result.data)) + photographs_html(result.data)
 
 # %% ../../nbs/studio/5_begin.ipynb #3c3a71b4
