@@ -8,7 +8,7 @@ WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 # What the formatter shapes. Exported modules are linted as well; nbdev decides how they look.
 SOURCES := nbs tests tools setup.py
 
-.PHONY: demo help test test-long hostile coverage lint format types programs lab bench export refresh readme clean
+.PHONY: demo help test test-long hostile coverage lint format types programs studio lab bench export refresh readme clean
 .DEFAULT_GOAL := demo
 
 .venv/ready: settings.ini setup.py pyproject.toml
@@ -52,6 +52,9 @@ format: .venv/ready  ## put style right in notebooks, tests and tools; export th
 
 types: .venv/ready  ## check the types of exported modules
 	$(BIN)/mypy
+
+studio: .venv/ready  ## the makers' way on a page in the browser: photographs in, cloth out
+	$(BIN)/wearable-imagenet studio $(ARGS)
 
 lab: .venv/ready  ## JupyterLab on the lessons
 	$(BIN)/jupyter lab --notebook-dir=nbs --LabApp.default_url=/lab/tree/tutorials/01_no_border.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(ARGS)

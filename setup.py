@@ -22,14 +22,11 @@ setup(
     python_requires=f">={cfg['min_python']}",
     packages=find_packages(include=["wearable_imagenet", "wearable_imagenet.*"]),
     package_data={
-        "wearable_imagenet": ["gallery.html", "printers.json", "garments/*.svg", "materials/*", "materials/*/*/*.jpg"]
+        "wearable_imagenet": ["gallery.html", "printers.json", "garments/*.svg", "materials/*", "materials/*/*/*.jpg"],
+        "wearable_imagenet.studio": ["served/*.ipynb", "served/voila/templates/studio/*"],
     },
     install_requires=cfg["requirements"].split(),
-    extras_require={
-        "dev": cfg["dev_requirements"].split(),
-        "heic": cfg["heic_requirements"].split(),
-        "hf": cfg["hf_requirements"].split(),
-    },
+    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "heic", "hf", "studio")},
     entry_points={"console_scripts": cfg["console_scripts"].split("\n")},
     classifiers=["Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Artificial Intelligence"],
     zip_safe=False,

@@ -186,14 +186,16 @@ def test_every_import_is_required():
             if isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.partition(".")[0])
     owners = {
-        "pillow_heif": ["pillow-heif"]
+        "pillow_heif": ["pillow-heif"],
+        "voila": ["voila"],
+        "jupyter_server": ["jupyter-server"],
     } | importlib.metadata.packages_distributions()  # extras may not be installed
     needed = {
         owners[name][0].lower().replace("_", "-")
         for name in imported - set(sys.stdlib_module_names)
         if name != "wearable_imagenet"
     }
-    words = f"{settings()['requirements']} {settings()['heic_requirements']}".split()
+    words = " ".join(settings()[name] for name in ("requirements", "heic_requirements", "studio_requirements")).split()
     required = {re.split(r"[<>=!~;\[]", word)[0].lower() for word in words}
     assert {"torch", "numpy", "pillow", "safetensors"} <= needed
     assert needed - required == set()

@@ -44,6 +44,10 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name → module and class of its opt
     ),
     "check": ("shell.care:CheckCommand", "Say which files of a run are whole, damaged or missing"),
     "fork": ("shell.care:ForkCommand", "Begin a new run with another's experts, and other settings"),
+    "studio": (
+        "shell.care:StudioCommand",
+        "Serve a page for this machine's browser: drop photographs in, watch them become textures, take files for cloth",
+    ),
     "settings": (
         "shell.table:SettingsCommand",
         "Show every setting: its value in a preset, what it may be, what it means",

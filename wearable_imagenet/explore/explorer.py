@@ -140,14 +140,20 @@ class Pictured(Tool):
     def describe(self) -> str:
         return self.caption(self.result())
 
+    def html(
+        self,
+        result: SimpleNamespace,  # values, and the numbers behind their picture
+    ) -> str:
+        "A result as it is shown: a figure and its caption"
+        with own_style():
+            return as_html(self.draw(result), self.caption(result))
+
     def picture(self, **values) -> str:
-        "What is shown for `values`: a figure and its caption, or one line that says what is wrong"
+        "What is shown for `values`, or one line that says what is wrong"
         key = tuple(values.items())
         if key not in self.shown:
             try:
-                result = self.result(**values)
-                with own_style():
-                    shown = as_html(self.draw(result), self.caption(result))
+                shown = self.html(self.result(**values))
             except Exception as e:
                 shown = one_line(e)
             if len(self.shown) >= 100:

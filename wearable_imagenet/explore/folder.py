@@ -110,14 +110,14 @@ class FolderExplorer(Explorer):
         self.children = [self.children[0], widgets.HBox([self.again, self.bar]), self.view]
         self.again.on_click(lambda _: (self.shown.clear(), self.begin()))  # type: ignore[func-returns-value]
 
-    def settings(self) -> DistillSettings:
-        return folder_settings(**self.values)
+    def settings(self, **values) -> DistillSettings:
+        return folder_settings(**values or self.values)
 
     def data(self) -> Dataset:
         return self.result().data
 
     def compute(self, **values) -> dict:
-        s = folder_settings(**values)
+        s = self.settings(**values)
         return dict(settings=s, data=load_data(s.data, s.crop_size, progress=_count_on(self.bar)))
 
     def draw(self, result: SimpleNamespace) -> Figure:
