@@ -32,8 +32,9 @@ programs:  ## the browser and the programs for prints that tests look with
 test: .venv/ready programs  ## every test, the notebooks' cells included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
 
-test-long: .venv/ready  ## all of the harm that tests/test_harm.py does to runs, some ten minutes; make test does a part of it
-	WEARABLE_IMAGENET_LONG=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_harm.py tests/test_kill.py -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
+TESTS ?= tests/test_harm.py tests/test_kill.py tests/test_site.py tests/browser/test_site.py
+test-long: .venv/ready programs  ## all of the harm that tests/test_harm.py does to runs, and the site in a browser, some ten minutes
+	WEARABLE_IMAGENET_LONG=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
 
 hostile: .venv/ready programs  ## every test once more, as on other people's machines: see tools/hostile.py
 	$(BIN)/python tools/hostile.py -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)

@@ -144,5 +144,7 @@ def stage() -> None:
 
 if __name__ == "__main__":
     stage()
-    target = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / SETTINGS["doc_path"])  # MyST-NB leaves a folder there, too
+    target = Path(
+        sys.argv[1] if len(sys.argv) > 1 else ROOT / SETTINGS["doc_path"]
+    )  # MyST-NB leaves a folder there, too
     raise SystemExit(sphinx(["-q", "-W", "--keep-going", "-b", "html", str(STAGE), str(target / "html")]))
