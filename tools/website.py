@@ -147,4 +147,4 @@ if __name__ == "__main__":
     target = Path(
         sys.argv[1] if len(sys.argv) > 1 else ROOT / SETTINGS["doc_path"]
     )  # MyST-NB leaves a folder there, too
-    raise SystemExit(sphinx(["-q", "-W", "--keep-going", "-b", "html", str(STAGE), str(target / "html")]))
+    raise SystemExit(sphinx(["-q", "-E", "-a", "-W", "--keep-going", "-b", "html", str(STAGE), str(target / "html")]))
