@@ -12,6 +12,7 @@ html_title = project
 extensions = ["myst_nb"]
 nb_execution_mode = "off"  # outputs are shown as they are stored
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # tables that a cell makes
 myst_enable_extensions = ["attrs_block", "deflist", "dollarmath", "fieldlist", "html_image"]
 myst_heading_anchors = 4
 suppress_warnings = ["myst.header"]  # sections may skip a level
