@@ -8,13 +8,13 @@ WORKERS ?= $(shell getconf _NPROCESSORS_ONLN)
 # What the formatter shapes. Exported modules are linted as well; nbdev decides how they look.
 SOURCES := nbs tests tools setup.py
 
-.PHONY: demo help test test-long hostile coverage lint format types programs studio lab bench export refresh readme clean
+.PHONY: demo help test test-long hostile coverage lint format types programs studio lab bench export refresh readme docs clean
 .DEFAULT_GOAL := demo
 
 .venv/ready: settings.ini setup.py pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "wearable-imagenet needs Python 3.10 or newer; $(PYTHON) is older: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,docs]'
 	@touch $@
 
 demo: .venv/ready  ## textures from the embedded data, in runs/demo
@@ -32,8 +32,9 @@ programs:  ## the browser and the programs for prints that tests look with
 test: .venv/ready programs  ## every test, the notebooks' cells included
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
 
-test-long: .venv/ready  ## all of the harm that tests do to runs and to ranks, some twenty minutes; make test does a part of it
-	WEARABLE_IMAGENET_LONG=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/test_harm.py tests/test_kill.py tests/test_ranks.py -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
+TESTS ?= tests/test_harm.py tests/test_kill.py tests/test_ranks.py tests/test_site.py tests/browser/test_site.py
+test-long: .venv/ready programs  ## all of the harm that tests do to runs and to ranks, and the site in a browser, some half an hour
+	WEARABLE_IMAGENET_LONG=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
 
 hostile: .venv/ready programs  ## every test once more, as on other people's machines: see tools/hostile.py
 	$(BIN)/python tools/hostile.py -n $(WORKERS) --dist worksteal --durations 10 $(ARGS)
@@ -72,5 +73,8 @@ refresh: .venv/ready  ## run the notebooks from top to bottom and save their out
 readme: .venv/ready  ## nbs/index.ipynb -> README.md
 	$(BIN)/python tools/readme.py > README.md.new && mv README.md.new README.md
 
+docs: .venv/ready  ## the site, from notebooks as they are, in _docs/html/
+	$(BIN)/python tools/website.py
+
 clean:  ## remove what can be made again, except runs/
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage*
+	rm -rf .venv _proc _docs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .coverage*

@@ -140,3 +140,19 @@ def undisturbed(once, photos):
     return once(
         "undisturbed", lambda folder: run_command("demo", "--run", folder, "--data", f"folder:{photos}", *sets(**SMALL))
     )
+
+
+@pytest.fixture(scope="session")
+def site(once):
+    """The site, built from this checkout; a long test, for it takes half a minute."""
+    if os.environ.get("WEARABLE_IMAGENET_LONG") != "1":
+        pytest.skip("the site is built where WEARABLE_IMAGENET_LONG=1 asks for it: make test-long")
+    pytest.importorskip("myst_nb", reason="what builds the site is missing: python -m pip install -e '.[docs]'")
+
+    def make(folder):
+        done = subprocess.run(
+            [sys.executable, ROOT / "tools/website.py", folder], cwd=ROOT, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return once("site", make) / "html"

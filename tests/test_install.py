@@ -14,6 +14,7 @@ import zipfile
 from configparser import ConfigParser
 
 import pytest
+from packaging.requirements import Requirement
 
 from conftest import ROOT, sets
 from tools.hostile import LEFT_OUT
@@ -106,7 +107,10 @@ def test_wheel_holds_the_package_and_nothing_else(built):
     assert sum(name.endswith(".jpg") for name in wanted) > 500
     assert package.keys() == wanted.keys()
     assert [name for name in wanted if package[name] != wanted[name]] == []
-    assert [name for name in found if name.endswith(".dist-info/licenses/LICENSE")] != [], "the package's own licence"
+    licences = {name.partition(".dist-info/licenses/")[2] for name in found}
+    assert {"LICENSE", "wearable_imagenet/materials/LICENSE.txt"} <= licences, (
+        "the package's own and that of the images"
+    )
 
 
 def test_source_archive_builds_the_same_wheel(built):
@@ -117,7 +121,8 @@ def test_source_archive_builds_the_same_wheel(built):
     (archive,) = (built / "sdist").iterdir()
     with tarfile.open(archive) as tar:
         names = {name.partition("/")[2] for name in tar.getnames()}
-    assert {"setup.py", "settings.ini", "README.md", "LICENSE"} <= names
+    assert {"setup.py", "settings.ini", "README.md", "LICENSE", "constraints.txt"} <= names
+    assert "wearable_imagenet/materials/LICENSE.txt" in names
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +204,13 @@ def test_every_import_is_required():
     required = {re.split(r"[<>=!~;\[]", word)[0].lower() for word in words}
     assert {"torch", "numpy", "pillow", "safetensors"} <= needed
     assert needed - required == set()
+
+
+def test_constraints_are_versions_that_the_requirements_allow():
+    """`constraints.txt` has one version of everything that is required by name, and it is within the open range."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    tried = dict(line.split("==") for line in lines if not line.startswith("#"))
+    words = " ".join(settings()[f"{extra}requirements"] for extra in ("", "dev_", "docs_", "heic_")).split()
+    for requirement in map(Requirement, words):
+        assert requirement.specifier.contains(tried[requirement.name.lower()], prereleases=True), requirement
+    assert len(tried) == len({Requirement(word).name for word in words})

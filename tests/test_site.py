@@ -1,0 +1,175 @@
+"""The site: its reference agrees with the program, its how-to pages run, and lessons install what they need.
+
+The site itself is built, and looked at in a browser, where WEARABLE_IMAGENET_LONG=1 asks for it (`make test-long`).
+"""
+
+import ast
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import shlex
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+from IPython.core.inputtransformer2 import TransformerManager
+
+from conftest import ROOT, SMALL, sets
+from tools.reference import commands_page, module_page, modules, settings_page
+from wearable_imagenet import commands
+from wearable_imagenet.cli import main
+from wearable_imagenet.settings import PRESETS, DistillSettings, make_settings
+
+LESSONS = sorted((ROOT / "nbs/tutorials").glob("*.ipynb"))
+HOWTO = sorted((ROOT / "nbs/howto").glob("*.md"))
+ENTRY = re.compile(r"^`{6}\{py:(class|function|data)\} (\w+)(\((.*)\))?", re.MULTILINE)
+BRIEF = SMALL | dict(experts=1, train_epochs=2, expert_epochs=1, max_start_epoch=1, student_steps=1, distill_steps=2)
+BRIEF |= dict(eval_networks=1, eval_epochs=2)
+LONG = os.environ.get("WEARABLE_IMAGENET_LONG") == "1"
+CLONE = "git clone --quiet --depth 1 https://github.com/wearable-imagenet/wearable-imagenet"
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda module: module.name)
+def test_every_public_name_stands_in_the_reference(module):
+    """What is imported has the names, the kinds, the parameters and the first words that its page says."""
+    page, live = module_page(module), importlib.import_module(module.name)
+    entries = {name: kind for kind, name, *_ in ENTRY.findall(page)}
+    assert list(entries) == live.__all__
+    for name, kind in entries.items():
+        value = getattr(live, name)
+        is_kind = {"class": inspect.isclass, "function": callable, "data": lambda v: not inspect.isfunction(v)}
+        assert is_kind[kind](value), name
+        if inspect.isfunction(value):
+            said = next(given for _, n, _, given in ENTRY.findall(page) if n == name)
+            a = ast.parse(f"def f({said}): pass").body[0].args
+            drawn = [arg.arg for arg in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg) if arg]
+            assert sorted(drawn) == sorted(inspect.signature(value).parameters), name
+        if kind != "data" and value.__doc__:
+            assert inspect.cleandoc(value.__doc__).splitlines()[0] in page, name
+
+
+def test_every_setting_stands_in_the_reference():
+    """Each with words, its default, and its value in every preset that has another."""
+    page = settings_page()
+    entries = {part.partition(")=")[0]: part for part in re.split(r"^\((?=\w+\)=)", page, flags=re.MULTILINE)[1:]}
+    assert sorted(entries) == sorted(field.name for field in dataclasses.fields(DistillSettings))
+    for name, text in entries.items():
+        words, facts = re.findall(r"^: (.*)", text, re.MULTILINE)
+        default = getattr(DistillSettings(), name)
+        assert len(words) > 5 and (not isinstance(default, (int, float)) or f"default {default}" in facts), name
+        for preset in PRESETS:
+            value = getattr(make_settings(preset), name)
+            if isinstance(value, (int, float)) and value != default:
+                assert f"`{preset}` {value}" in facts, (name, preset)
+
+
+def test_every_command_stands_in_the_reference(capsys):
+    """Those that the help of the program lists, and every `command_…` of the package; each has its own help."""
+    names = re.findall(r"^## (\S+)", commands_page(), re.MULTILINE)
+    known = {n.removeprefix("command_") for n in commands.__all__ if n.startswith("command_")} - {"stage"}
+    assert {"demo", "experts", "distill"} | known <= set(names) and len(names) == len(set(names))
+    for name in names:
+        with pytest.raises(SystemExit) as stopped:
+            main([name, "--help"])
+        assert stopped.value.code == 0 and f"wearable-imagenet {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", HOWTO, ids=lambda page: page.stem)
+def test_commands_of_how_to_pages_run(page, photos, tmp_path, monkeypatch, capsys):
+    """One after the other, on a few photographs and at a small size."""
+    monkeypatch.chdir(tmp_path)
+    lines = re.findall(r"^ *wearable-imagenet (.+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert lines
+    for line in lines if LONG else [line for line in lines if not line.startswith("gallery")]:  # garments take a while
+        words = [word.replace("path/to/photographs", str(photos)) for word in shlex.split(line)]
+        small = sets(**BRIEF) if words[0] in ("demo", "distill") else []
+        small += ["--data", f"folder:{photos}"] if words[0] == "distill" else []
+        assert main(words + small) == 0, capsys.readouterr().err
+    for block in re.findall(r"^```python\n(.+?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        exec(block, {})
+
+
+def install_cell(path) -> str:
+    """The first cell of a lesson that is code."""
+    return next(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_lessons_install_what_they_need(there, monkeypatch, capsys):
+    """One cell in all lessons. Where the package can be imported it does nothing; elsewhere it fetches and installs."""
+    (cell,) = {install_cell(path) for path in LESSONS}
+    done = []
+
+    class Shell:
+        def system(self, command):
+            done.append(command)
+
+        def run_line_magic(self, name, rest):
+            done.append(f"{name} {rest}")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if there else None)
+    exec(TransformerManager().transform_cell(cell), {"get_ipython": Shell})
+    wanted = [CLONE, "pip install --quiet ./wearable-imagenet", "cd -q wearable-imagenet/nbs/tutorials"]
+    assert done == ([] if there else wanted)
+
+
+# The built site
+
+
+@pytest.fixture(scope="module")
+def pages(site) -> dict:
+    """Every page of the site, read."""
+    return {path.relative_to(site).as_posix(): Page(path) for path in sorted(site.rglob("*.html"))}
+
+
+class Page(HTMLParser):
+    """What a page refers to, what can be referred to in it, and its pictures."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.links, self.anchors, self.loads, self.silent = [], set(), [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
+        self.links += [given["href"]] if tag == "a" and given.get("href") else []
+        self.loads += [given[n] for n in ("src", "href") if tag in ("img", "script", "link", "iframe") and given.get(n)]
+        self.silent += [given["src"]] if tag == "img" and not given.get("alt", "").strip() else []
+
+
+def test_no_link_is_dead(site, pages):
+    """Every link inside leads to a file that is there, and to a place in it that is there. Nothing is loaded from
+    elsewhere."""
+    assert len(pages) > 130 and sum(len(page.links) for page in pages.values()) > 3000
+    dead = set()
+    for name, page in pages.items():
+        for link in page.links + page.loads:
+            url = urlsplit(link)
+            if url.scheme in ("data", "mailto") or link in page.links and url.scheme:
+                continue
+            target = (site / name).parent / unquote(url.path) if url.path else site / name
+            place = os.path.relpath(target / "index.html" if target.is_dir() else target, site)
+            gone = url.scheme or not (site / place).is_file()
+            lost = place in pages and url.fragment and unquote(url.fragment) not in pages[place].anchors
+            if (gone or lost) and name not in ("search.html", "genindex.html", "py-modindex.html"):
+                dead.add((name, link))
+    assert not dead, sorted(dead)
+
+
+def test_every_picture_has_words(pages):
+    assert {name: page.silent for name, page in pages.items() if page.silent} == {}
+
+
+def test_nothing_of_the_workshop_shows(site):
+    """No directive of nbdev, no table that stayed text, no path of the machine that built it, no traceback."""
+    shown = {"#| ": [], "| :—": [], str(ROOT): [], "Traceback (most recent": []}
+    for path in site.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        for word, where in shown.items():
+            where += [path.name] if word in text else []
+    assert shown == dict.fromkeys(shown, [])
