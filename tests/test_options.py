@@ -16,7 +16,7 @@ from wearable_imagenet.cli import COMMANDS, find_command, main, read_command
 from wearable_imagenet.commands import find_settings
 from wearable_imagenet.guard.bounds import BOUNDS
 from wearable_imagenet.settings import CHOICES, PRESETS, DistillSettings, make_settings, settings_text
-from wearable_imagenet.shell.runs import look_at_run
+from wearable_imagenet.shell.runs import glance_at_run
 
 STAGES = ["demo", "experts", "distill", "evaluate"]
 NAMES = [field.name for field in dataclasses.fields(DistillSettings)]
@@ -218,7 +218,7 @@ def test_there_are_such_lines():
 
 def test_a_real_run_is_listed(undisturbed, capsys):
     """The run that other tests compare with."""
-    seen = look_at_run(undisturbed)
+    seen = glance_at_run(undisturbed)
     assert (seen.state, seen.experts, seen.steps) == ("evaluated", (3, 3), (40, 40)), seen
     assert main(["runs", str(undisturbed)]) == 0
     out = capsys.readouterr().out

@@ -17,6 +17,7 @@ from ..cloth.share import command_share
 from ..core import UserError
 from ..guard.fork import FORKS, command_fork
 from ..guard.repair import command_check
+from .options import TakesSettings
 from .words import File, Flag, Folder, Text, Words, number
 
 # %% ../../nbs/shell/6_care.ipynb #3347fd25
@@ -34,7 +35,7 @@ class CheckCommand:
 
 
 @dataclass
-class ForkCommand:
+class ForkCommand(TakesSettings):
     "A new run out of another"
 
     run: Positional[Folder] = None  # the run to begin from, such as runs/mine
@@ -43,22 +44,14 @@ class ForkCommand:
     begin: Annotated[Literal[FORKS], arg(name="from")] = "experts"  # type: ignore[valid-type]
     set: Words = ()  # one setting; may be given often
 
-    takes_settings = True
     again = "nothing was begun; the same command begins again"
-
-    def add(
-        self,
-        settings: dict[str, str],  # name → text, as options gave them
-    ):
-        "Let settings that have options of their own override those of `--set`"
-        self.set = (*self.set, *(f"{name}={value}" for name, value in settings.items()))
 
     def __call__(self):
         if self.run is None or self.new is None:
             raise UserError("a folder is missing: wearable-imagenet fork RUN NEW")
         command_fork(self)
 
-
+# %% ../../nbs/shell/6_care.ipynb #32081d3b
 @dataclass
 class ShareCommand:
     "One file to send"
@@ -99,8 +92,6 @@ class StudioCommand:
     again = "runs go on; the same command opens the page again"
 
     def __call__(self):
-        from wearable_imagenet.studio.serve import (
-            command_studio,
-        )  # widgets and a server, which others need not wait for
+        from wearable_imagenet.studio.serve import command_studio
 
         command_studio(self)

@@ -14,7 +14,7 @@ from ..core import UserError
 from ..explore.explorer import one_line
 from ..run import Run
 from .begin import part, show, telling
-from .jobs import State, look_at, pause_run, start_run
+from .jobs import State, pause_run, start_run, state_of
 from .pictures import textures_html
 from ..textures import Textures
 
@@ -64,7 +64,7 @@ class Follow(widgets.VBox):
 
     def refresh(self) -> State:
         "Show things as they are now"
-        state = look_at(self.run)
+        state = state_of(self.run)
         working = state.word in ("starting", "training experts", "distilling")
         self.pausing = self.pausing and working
         words = "Pausing: what was kept last stays" if self.pausing else say_state(state)

@@ -18,7 +18,7 @@ from ..run import Run
 from .begin import Begin, part, show
 from .dress import Dress
 from .follow import Follow, newest_textures, say_state
-from .jobs import list_runs, look_at
+from .jobs import list_runs, state_of
 from .pictures import as_img
 from .upload import Limits
 from ..tile import to_image
@@ -43,7 +43,7 @@ class RunCard(widgets.VBox):
     def refresh(self):
         "As things are now"
         name = html.escape(self.run.folder.name)
-        self.words.value = f"<h3>{name}</h3><p>{say_state(look_at(self.run))}</p>"
+        self.words.value = f"<h3>{name}</h3><p>{say_state(state_of(self.run))}</p>"
         try:
             mark, t = newest_textures(self.run)
         except UserError:  # damaged, or being written
