@@ -22,7 +22,7 @@ from .block import by_kernels, say_compiling
 from .core import DamagedFile, UserError, save_tensors
 from .experts import check_experts
 from .guard.form import read_record, read_tensors, write_record
-from .guard.rescue import MOST_HALVINGS, Diverged, Unfit, check_canvases
+from .guard.rescue import MOST_HALVINGS, Diverged, Unfit, check_canvases, say_fork
 from .images.dataset import Dataset
 from .images.quilt import start_canvases
 from .kernels import twice_kernel
@@ -184,6 +184,18 @@ def _say_first(
     return say_compiling(twice_kernel) if not seconds and by_kernels(d.parameters[0]) else ""
 
 
+_LOST = 10.0  # a matching loss that no useful student ends with
+
+
+def _warn_if_lost(d, run):
+    "Say so where students ended far from the experts to the last"
+    if (last := np.mean(d.losses[-10:])) > _LOST:
+        lower = dict(student_lr=d.settings.student_lr / 10)
+        said = f"the matching loss ended at {last:.3g}, and a student that takes no step has 1: use a student_lr below"
+        fork = say_fork(Run(run).folder, lower)
+        warnings.warn(f"{said} {d.settings.student_lr:g}; begin again: {fork}", stacklevel=3)
+
+
 def _to_keep(d):
     "Whether the state after a step is to be kept"
     return len(d.losses) % d.settings.checkpoint_every == 0 or len(d.losses) >= d.settings.distill_steps
@@ -218,6 +230,7 @@ def distill(
             bar.update()
             if _to_keep(d):
                 keep(d, run)
+    _warn_if_lost(d, run)
     return finish(d, run)
 
 # %% ../nbs/18_distill.ipynb #9f916726
