@@ -192,6 +192,8 @@ def test_every_import_is_required():
                 imported.add(node.module.partition(".")[0])
     owners = {
         "pillow_heif": ["pillow-heif"],
+        "datasets": ["datasets"],
+        "pyarrow": ["pyarrow"],
         "voila": ["voila"],
         "jupyter_server": ["jupyter-server"],
     } | importlib.metadata.packages_distributions()  # extras may not be installed
@@ -200,7 +202,8 @@ def test_every_import_is_required():
         for name in imported - set(sys.stdlib_module_names)
         if name != "wearable_imagenet"
     }
-    words = " ".join(settings()[name] for name in ("requirements", "heic_requirements", "studio_requirements")).split()
+    extras = ("", "heic_", "hf_", "studio_")
+    words = " ".join(settings()[f"{extra}requirements"] for extra in extras).split()
     required = {re.split(r"[<>=!~;\[]", word)[0].lower() for word in words}
     assert {"torch", "numpy", "pillow", "safetensors"} <= needed
     assert needed - required == set()

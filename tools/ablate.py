@@ -1,9 +1,10 @@
 """What each part of the method is worth: `python tools/ablate.py runs/ablations nbs/notes/ablations.json`.
 
 Distils the embedded materials once for every arm below, each with one thing changed, from the same experts, and tests
-the textures on held-out training images. Can be stopped and continued: what is there is not made again."""
+the textures on held-out training images. Seams are those of the plain grid. Can be stopped and continued: what is there is not made again."""
 
 import argparse
+import dataclasses
 import shutil
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from wearable_imagenet.core import write_json
 from wearable_imagenet.distill import distill
 from wearable_imagenet.evaluate import evaluate
 from wearable_imagenet.network import cross_entropy
+from wearable_imagenet.repeat import REPEATS
 from wearable_imagenet.run import Run, open_run
 from wearable_imagenet.seams import seam_ratio
 from wearable_imagenet.settings import make_settings
@@ -59,12 +61,13 @@ def distil_arm(name, folder, experts, bar):
     distill(settings, data, run, bar)
     student.student_step = exact
     t = run.textures
+    laid = dataclasses.replace(t, settings=dataclasses.replace(settings, repeat=REPEATS["grid"]))
     arms = ("textures", "mosaic", "real") if name == "base" else ("textures",)
     result = evaluate(t, data, run.evaluation_folder, arms, bar)
     return dict(
         changes={k: str(v) for k, v in ARMS[name].items()},
         accuracy={arm: {k: r[k] for k in ("mean", "std", "values")} for arm, r in result.items()},
-        seam_ratio=[round(max(seam_ratio(tile)), 3) for tile in t],
+        seam_ratio=[round(max(seam_ratio(tile)), 3) for tile in laid],
         clipped=round(t.clipped.max().item(), 4),
         losses=[round(loss, 4) for loss in run.losses],
         student_lr=t.student_lr,

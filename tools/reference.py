@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-from wearable_imagenet.cli import main
+from wearable_imagenet.cli import COMMANDS, main
 from wearable_imagenet.guard.bounds import BOUNDS
 from wearable_imagenet.settings import (
     PRESETS,
@@ -24,7 +24,6 @@ from wearable_imagenet.settings import (
 
 PACKAGE = Path(__file__).resolve().parents[1] / "wearable_imagenet"
 DEFINITION = (ast.ClassDef, ast.FunctionDef)
-COMMANDS = re.compile(r"^ {4}([a-z]+)", re.MULTILINE)  # in the list that `--help` shows
 
 
 class Module(NamedTuple):
@@ -168,7 +167,7 @@ def commands_page() -> str:
     """Every command, with its own help."""
     top = help_text()
     page = ["# Commands", "", "> What `wearable-imagenet COMMAND --help` says.", "", "```text", top, "```", ""]
-    for name in COMMANDS.findall(top):
+    for name in COMMANDS:
         page += [f"## {name}", "", "```text", help_text(name), "```", ""]
     return "\n".join(page)
 
