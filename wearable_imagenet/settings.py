@@ -194,7 +194,7 @@ _LESSON = dict(crop_size=16, width=12, depth=2, canvas_size=32, levels=3, expert
 _LESSON |= dict(student_lr=0.02, pixel_lr=30, distill_steps=60, eval_networks=3, eval_epochs=200)
 
 PRESETS: dict[str, dict] = {
-    "materials": _FOUND | dict(distill_steps=300),
+    "materials": _FOUND | dict(start="noise", distill_steps=300),
     "cloth": _FOUND | _SIDE_64 | dict(repeat="half-drop", levels=6, experts=4, distill_steps=150),
     "photos": _FOUND | _SIDE_128 | dict(experts=5, train_epochs=60, distill_steps=130),
     "tiny": _TINY | dict(canvas_size=64),
