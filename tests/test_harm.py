@@ -568,6 +568,7 @@ def test_disks_that_fill(name, seen, tmp_path):
 
 READ_ONLY = """
 import sys
+import warnings
 sys.path.insert(0, sys.argv[1])
 from wearable_imagenet.cli import main
 for words in sys.argv[2:]:
@@ -721,6 +722,17 @@ def test_experts_that_stand_still(tmp_path, photos):
     assert_told(status, lines, said)
     assert "did not move" in lines[-1] and "pixel_lr" not in lines[-1]
     assert Run(follow(lines[-1])).settings.expert_lr == 1e-11
+
+
+def test_students_that_run_away(undisturbed, tmp_path):
+    """Kind 7: where α is held still and far too large the run says so at its end, even to those who silence warnings."""
+    new = tmp_path / "new"
+    assert call(["fork", undisturbed, new, *sets(student_lr=9, student_lr_lr=0, distill_steps=4)])[0] == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        status, lines, said = call(["distill", "--run", new])
+    assert status == 0 and "the matching loss ended at" in lines[-1], said
+    assert Run(follow(lines[-1])).settings.student_lr == 0.9
 
 
 def test_reports_name_every_canvas(undisturbed, tmp_path):

@@ -200,6 +200,7 @@ def run_command(
     try:
         with warnings.catch_warnings(), signals_as_stops(), _together(a) as mine:
             warnings.showwarning = tell
+            warnings.filterwarnings("always", module="wearable_imagenet")  # whatever PYTHONWARNINGS says of others'
             return (a() or 0) if mine else 0
     except (Exception, KeyboardInterrupt) as e:
         line, status = say_trouble(e, a.again)

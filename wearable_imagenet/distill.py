@@ -193,7 +193,7 @@ def _warn_if_lost(d, run):
         lower = dict(student_lr=d.settings.student_lr / 10)
         said = f"the matching loss ended at {last:.3g}, and a student that takes no step has 1: use a student_lr below"
         fork = say_fork(Run(run).folder, lower)
-        warnings.warn(f"{said} {d.settings.student_lr:g}; begin again: {fork}", stacklevel=3)
+        warnings.warn(f"{said} {d.settings.student_lr:g}; begin again: {fork}", stacklevel=2)
 
 
 def _to_keep(d):
