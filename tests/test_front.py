@@ -326,4 +326,5 @@ def test_a_project_comes_back_to_what_a_command_made(undisturbed, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "run")
     project = Project(tmp_path / "run", progress=QUIET)
     assert len(project.distill()) == 3 and project.report == Project(undisturbed).report
+    assert "of networks trained on the textures" in repr(project) and "| networks trained on |" in repr(project.report)
     assert "40 of 40" in repr(project) and "data:image/jpeg" in project._repr_html_()
