@@ -568,7 +568,6 @@ def test_disks_that_fill(name, seen, tmp_path):
 
 READ_ONLY = """
 import sys
-import warnings
 sys.path.insert(0, sys.argv[1])
 from wearable_imagenet.cli import main
 for words in sys.argv[2:]:
