@@ -46,7 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name → module and class of its opt
     "fork": ("shell.care:ForkCommand", "Begin a new run with another's experts, and other settings"),
     "studio": (
         "shell.care:StudioCommand",
-        "Serve a page for this machine's browser: drop photographs in, watch them become textures, take files for cloth",
+        "Serve a page in this machine's browser: photographs in, textures to watch, files for cloth out",
     ),
     "settings": (
         "shell.table:SettingsCommand",
