@@ -24,7 +24,7 @@ COMMANDS = {
     "tile": ["--run", "--out", "--force", "--yes", "--tiles", "--repeat"],
     "gallery": ["--out", "--force", "--inches", "0.5 to 16 inches"],
     "check": ["--repair"],
-    "fork": ["--from", "--set", "checkpoint", "levels 1 to 16 levels"],
+    "fork": ["--from", "--set", "checkpoint"],
     "print": [
         "--run",
         "--out",

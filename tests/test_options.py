@@ -48,7 +48,8 @@ def test_every_field_of_a_command_is_an_option_with_a_word_of_help(name, capsys)
     assert said.startswith(f"usage: wearable-imagenet {name} ")
     for field in dataclasses.fields(find_command(name)):
         positional = "Positional" in str(field.type)
-        option = "--class" if field.name == "name" else option_of(field.name)
+        renamed = dict(name="--class", printer="--for", begin="--from")
+        option = renamed.get(field.name) or option_of(field.name)
         after = re.search(rf"{option} +(?!--)(\S+ ){{3}}", said)
         assert positional or after, f"{name} {option}"
 

@@ -70,6 +70,8 @@ def find_order(
     if a.proof and a.sheet:
         raise UserError("--proof is one page: leave --sheet out")
     check_bound("--tone", a.tone)
+    if a.dpi is not None:
+        check_bound("--dpi", a.dpi)
     printer = find_printer(a.printer)
     dpi, kind = print_form(printer, a.dpi, a.format)
     order = Order(tile_inches(a, dpi), dpi, sheet_inches(a.sheet), a.repeat, a.tone, a.inks)

@@ -101,6 +101,7 @@ _Tone = Annotated[float | None, number(), bounded("--tone")]
 _Sheet = Annotated[str | None, word(str, "WIDTHxHEIGHT"), arg(help_behavior_hint="")]
 _Inks = Annotated[str | None, word(str, "DARK,LIGHT"), arg(help_behavior_hint="")]
 _Inches = Annotated[float | None, number(), bounded("--inches")]
+_Worn = Annotated[float | None, number(), bounded("gallery --inches")]
 _Printer = Annotated[Text, arg(name="for", help=f"as this service takes files: {', '.join(read_printers())}")]
 
 
@@ -157,7 +158,7 @@ class GalleryCommand:
 
     run: Positional[Folder] = Path("runs/demo")  # a run's folder, a file of textures alone, or a shared file
     out: File = None  # where to write (default: gallery.html in the run's folder)
-    inches: _Inches = 4.0  # width of one tile on the garments
+    inches: _Worn = 4.0  # width of one tile on the garments
     force: Flag = False  # overwrite a page that exists
 
     again = _ANEW
