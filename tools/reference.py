@@ -48,13 +48,13 @@ class Module(NamedTuple):
 
 
 def modules() -> list[Module]:
-    """Every module that exports a name."""
+    """Every module that exports a name of its own; what the package itself offers is `front`'s."""
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         name = ".".join(("wearable_imagenet", *path.relative_to(PACKAGE).with_suffix("").parts))
         found.append(Module(name, text.splitlines(), ast.parse(text)))
-    return [module for module in found if module.public]
+    return [module for module in found if module.public and not module.name.endswith("__init__")]
 
 
 def block(kind: str, signature: str, body: list[str], level: int = 0, **options: str) -> str:

@@ -8,6 +8,7 @@ __all__ = ['in_one_line', 'Untouched', 'with_groups', 'typed', 'parse']
 # %% ../../nbs/shell/2_parse.ipynb #c95339ba
 import io
 import os
+import random
 import re
 import sys
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
@@ -88,7 +89,11 @@ def parse(
             f"\n\nEvery setting is an option too, such as --experts 4: {prog} --help-all shows them with their values."
         )
     both = with_groups(command, [] if few else groups) if groups else command
-    read = _read(both, ["--help"] if everything else words, prog, about)
+    drawn = random.getstate()  # tyro draws random numbers; a person's own stay as they were
+    try:
+        read = _read(both, ["--help"] if everything else words, prog, about)
+    finally:
+        random.setstate(drawn)
     if not groups:
         return read, {}
     common, *parts = vars(read).values()
