@@ -52,6 +52,8 @@ def relink(text: str, page: str) -> str:
 
 def doors(page: str, module: str) -> str:
     """What stands under the title of a notebook: where a lesson can be run, or where a room's module is."""
+    if module == "__main__":  # it has no names
+        return "Module `wearable_imagenet.__main__`"
     if module:
         return f"Module [`wearable_imagenet.{module}`](/reference/wearable_imagenet.{module}.md)"
     if "/tutorials/" in page:
