@@ -132,8 +132,8 @@ def test_an_option_is_the_same_as_set(tmp_path):
 def test_what_overrides_what(tmp_path):
     """Preset, file, --data, --set, and last a setting's own option, even if its value is the preset's."""
     (tmp_path / "mine.json").write_text('{"width": 5, "depth": 2, "seed": 5, "data": "folder:file"}')
-    words = f"distill --run {tmp_path} --preset cloth --settings {tmp_path}/mine.json --set seed=6 --set width=6"
-    a = read_command([*words.split(), "--width", "32", "--data", "folder:option"])
+    words = ["distill", "--run", str(tmp_path), "--settings", str(tmp_path / "mine.json"), "--preset", "cloth"]
+    a = read_command([*words, *"--set seed=6 --set width=6 --width 32 --data folder:option".split()])
     s = find_settings(a.run, a.preset, a.settings, a.data, a.set)
     assert (str(s.repeat), s.depth, s.data, s.seed, s.width) == ("half-drop", 2, "folder:option", 6, 32)
 

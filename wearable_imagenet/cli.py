@@ -6,6 +6,7 @@
 __all__ = ['COMMANDS', 'find_command', 'say_commands', 'read_command', 'print_completion', 'Listener', 'run_command', 'main']
 
 # %% ../nbs/26_cli.ipynb #14e223a3
+import io
 import os
 import sys
 import warnings
@@ -116,6 +117,9 @@ def read_command(
         a.add(settings)
     return a
 
+# %% ../nbs/26_cli.ipynb #7af246e0
+_PLAIN = str.maketrans({"→": "->", "×": "x", "±": "+-", "…": "...", "–": "-", "−": "-", "α": "lr", "•": "*", "‖": "|"})
+
 # %% ../nbs/26_cli.ipynb #249857e4
 def print_completion(
     shell: str,  # bash, zsh, fish or tcsh
@@ -129,11 +133,10 @@ def print_completion(
         name: with_groups(command, _groups(command, [])) for name in COMMANDS if (command := find_command(name))
     }
     words = ["--tyro-print-completion", shell]
-    with suppress(SystemExit):
+    with redirect_stdout(io.StringIO()) as script, suppress(SystemExit):
         tyro.extras.subcommand_cli_from_dict(commands, prog="wearable-imagenet", args=words)
-
-# %% ../nbs/26_cli.ipynb #7af246e0
-_PLAIN = str.maketrans({"→": "->", "×": "x", "±": "+-", "…": "...", "–": "-", "−": "-", "α": "lr", "‖": "|"})
+    plain = script.getvalue().translate(_PLAIN).encode("ascii", "replace").decode()  # it runs in any terminal
+    print(plain.rstrip("\n"))
 
 # %% ../nbs/26_cli.ipynb #fcf90a9d
 class Listener:
