@@ -117,10 +117,10 @@ def read_command(
         a.add(settings)
     return a
 
-# %% ../nbs/26_cli.ipynb #7af246e0
+# %% ../nbs/26_cli.ipynb #249857e4
 _PLAIN = str.maketrans({"→": "->", "×": "x", "±": "+-", "…": "...", "–": "-", "−": "-", "α": "lr", "•": "*", "‖": "|"})
 
-# %% ../nbs/26_cli.ipynb #249857e4
+
 def print_completion(
     shell: str,  # bash, zsh, fish or tcsh
 ):
