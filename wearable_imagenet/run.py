@@ -198,8 +198,9 @@ def _check_same(run, about):
     if differ:
         name, old, new = differ[0], settings_text(was), settings_text(now)
         way = f"choose another folder, or set {name} back"
-        if len(differ) <= _FEW:
-            fork = say_fork(run.folder, {name: new[name] for name in differ}, not changed_experts(was, now))
+        wanted = {name: text for name, text in new.items() if text != old[name]}
+        if len(wanted) <= _FEW:
+            fork = say_fork(run.folder, wanted, not changed_experts(was, now))
             way = f"set {name} back, or begin another run: {fork}"
         raise UserError(f"{run.folder} holds a run with {name} {old[name]}, not {new[name]}: {way}")
     if read_record(run.settings_file, RUN).get("data_fingerprint", seen) != seen:

@@ -65,22 +65,24 @@ def _mend_frames(run, s, data, bad):
         t.save(run.frame_file(n), file=run.frame_file(n).name)
 
 # %% ../../nbs/guard/10_repair.ipynb #71f8218b
+def _aside(f):
+    "The name that a damaged file gets"
+    return f.path.with_name(f.path.name + ".damaged")
+
+
 def _set_aside(findings):
-    "Give damaged files of a run another name: old name -> new one"
-    moved = {}
-    for f in findings:
-        if f.state == "damaged" and f.kind != "images":
-            moved[f.path] = f.path.with_name(f.path.name + ".damaged")
-            if os.path.lexists(moved[f.path]):
-                raise UserError(f"{printable(moved[f.path])} is in the way: take it elsewhere")
-            os.replace(f.path, moved[f.path])
-    return moved
+    "Give damaged files of a run another name"
+    hurt = [f for f in findings if f.state == "damaged" and f.kind != "images"]
+    if taken := [_aside(f) for f in hurt if os.path.lexists(_aside(f))]:
+        raise UserError(f"{printable(taken[0])} is in the way: take it elsewhere")
+    for f in hurt:
+        os.replace(f.path, _aside(f))
 
 
-def _clear(moved):
-    "Take away what was set aside and is made again; a folder stays"
-    for path, aside in moved.items():
-        if os.path.lexists(path) and (aside.is_symlink() or not aside.is_dir()):
+def _clear(findings):
+    "Take away what was set aside where there is a whole file now; a folder stays"
+    for aside in (_aside(f) for f in findings if f.state == "whole" and f.kind != "images"):
+        if os.path.lexists(aside) and (aside.is_symlink() or not aside.is_dir()):
             aside.unlink()
 
 
@@ -118,14 +120,14 @@ def repair_run(
     with own_folder(run.folder):
         findings = look_at_run(run)
         if any(f.bad for f in findings):
-            moved = _set_aside(findings)
+            _set_aside(findings)
             try:
                 _make_again(run, findings, progress)
             except UserError as e:
                 warnings.warn(str(e), stacklevel=2)
-            finally:
-                _clear(moved)
-        return look_at_run(run)
+            findings = look_at_run(run)
+        _clear(findings)
+        return findings
 
 # %% ../../nbs/guard/10_repair.ipynb #4fe09440
 _GOES_ON = {
