@@ -9,6 +9,7 @@ __all__ = ['FORMATS', 'SUFFIXES', 'fit_square', 'check_size', 'gray_to_8bit', 't
 # %% ../../nbs/images/1_photo.ipynb #291ff072
 import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
@@ -178,7 +179,7 @@ def _raw_mode(
     return str(args[0] if isinstance(args, tuple) else args)
 
 # %% ../../nbs/images/1_photo.ipynb #3900ba9e
-_LARGE = 4e7  # pixels
+_LARGE, _STRIP = 4e7, 4e6  # pixels
 _ONE = Lock()  # for large pictures
 
 
@@ -195,9 +196,10 @@ def smaller_rgb(
 ) -> Image.Image:  # mode 'RGB'
     "`plain_rgb` by strips, each the mean of squares of pixels"
     factor, said = max(1, min(image.size) // least), []
+    rows = factor * max(1, int(_STRIP / (image.width * factor)))
     small = Image.new("RGB", tuple(-(-side // factor) for side in image.size))
-    for top in range(0, image.height, 16 * factor):
-        strip = image.crop((0, top, image.width, min(top + 16 * factor, image.height)))
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
         said.append([])
         small.paste(plain_rgb(strip, raw, said[-1].append).reduce(factor), (0, top // factor))
     for text in said[0] if all(said) else []:  # what is true of every strip
@@ -208,15 +210,23 @@ def smaller_rgb(
 def upright_rgb(
     image: Image.Image,  # any mode, loaded or not; not changed, but for being loaded
     note=lambda text: None,  # called with what the owner should know
-    least: int = 0,  # a large picture may come smaller, its shorter side no shorter than this; 0: never
+    least: int = 0,  # a large picture is closed and comes smaller, its shorter side no shorter than this; 0: never
 ) -> Image.Image:  # mode 'RGB'
     "A picture as it is seen: loaded, turned, plain 8-bit sRGB."
     raw = _raw_mode(image)
-    with _ONE if _is_large(image) else nullcontext():
+
+    def made():
         image.load()
-        if least and _is_large(image):
-            return turn_upright(smaller_rgb(image, least, raw, note), image)
-        return plain_rgb(turn_upright(image), raw, note)
+        if not (least and _is_large(image)):
+            return plain_rgb(turn_upright(image), raw, note)
+        small = turn_upright(smaller_rgb(image, least, raw, note), image)
+        image.close()
+        return small
+
+    if not _is_large(image):
+        return made()
+    with _ONE, ThreadPoolExecutor(1) as alone:  # a thread that ends leaves its memory to the next one
+        return alone.submit(made).result()
 
 # %% ../../nbs/images/1_photo.ipynb #cfd9c211
 def decode_file(
