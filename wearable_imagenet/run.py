@@ -147,7 +147,7 @@ class Run:
 
     @property
     def figures(self) -> dict:  # nothing where it was not evaluated
-        if self.report_file.exists():
+        if os.path.lexists(self.report_file):  # a link to nowhere is a report that is damaged
             return self.report
         with self._unpacked() as run:
             return run.figures if run is not self else {}

@@ -8,7 +8,6 @@ __all__ = ['rolled', 'told_right', 'file_names', 'shown_tiling', 'gallery_page',
 # %% ../../nbs/cloth/11_gallery.ipynb #9f1f5893
 import base64
 import io
-import os
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -67,11 +66,6 @@ def rolled(
     return tile.with_image(tile.window(top, left, *tile.size))
 
 # %% ../../nbs/cloth/11_gallery.ipynb #e1346c52
-def _report(run):
-    "What was reported of a run; nothing where it was not evaluated"
-    return run.report if os.path.lexists(run.report_file) else {}
-
-
 def told_right(
     run: Run,  # a run
 ) -> list[float]:  # 0 … 1, in label order; nothing where the run was not evaluated
