@@ -585,7 +585,8 @@ def test_a_folder_that_is_read_only(seen, tmp_path):
     (run / "tiling.png").unlink(missing_ok=True)
     asked = [words_of(name, run) for name in ("experts", "distill", "evaluate", "tile", "print", "gallery", "check")]
     asked += [["fork", run, run.parent / "new", "--set", "pixel_lr=0.001"], ["check", run]]
-    closed = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,ro,bind {tmp_path}"
+    place = shlex.quote(str(tmp_path))
+    closed = f"mount --bind {place} {place} && mount -o remount,ro,bind {place}"
     words = [sys.executable, "-c", READ_ONLY, ROOT, *("|".join(map(str, words)) for words in asked)]
     inside = ["unshare", "-m", "sh", "-c", f"{closed} || exit 77; {shlex.join(map(str, words))}"]
     before = tree(tmp_path)

@@ -34,13 +34,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from wearable_imagenet import block
 from wearable_imagenet.augment import augment
 from wearable_imagenet.cli import Listener
-from wearable_imagenet.core import generator, save_tensors, write_json
+from wearable_imagenet.core import generator, write_json
 from wearable_imagenet.experts import (
     ExpertTraining,
     TrajectoryBuffer,
     epoch_file,
     latest_file,
     sample_epoch,
+    save_theta,
     train_epoch,
     train_experts,
 )
@@ -170,8 +171,8 @@ def fill_buffer(folder: Path, net, epochs: int) -> TrajectoryBuffer:
     """Files as an expert would leave them."""
     theta = init_theta(net, generator(0, "expert"))
     for epoch in range(epochs + 1):
-        save_tensors(epoch_file(folder, 0, epoch), {"theta": theta + 0.01 * epoch}, {})
-    save_tensors(latest_file(folder, 0), {"theta": theta}, dict(figures=[]))
+        save_theta(epoch_file(folder, 0, epoch), theta + 0.01 * epoch, {})
+    save_theta(latest_file(folder, 0), theta, dict(figures=[]))
     return TrajectoryBuffer(folder)
 
 

@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg
 from ..cloth.printers import command_printers
 from ..cloth.share import command_share
 from ..core import UserError
-from ..guard.fork import FORKS, command_fork
+from ..guard.fork import command_fork
 from ..guard.repair import command_check
 from .options import TakesSettings
 from .words import File, Flag, Folder, Text, Words, number
@@ -41,7 +41,7 @@ class ForkCommand(TakesSettings):
     run: Positional[Folder] = None  # the run to begin from, such as runs/mine
     new: Positional[Folder] = None  # the new run's folder, empty or not there
     # what to take over: experts, checkpoint (and go on from there) or nothing but settings
-    begin: Annotated[Literal[FORKS], arg(name="from")] = "experts"  # type: ignore[valid-type]
+    begin: Annotated[Literal["experts", "checkpoint", "settings"], arg(name="from")] = "experts"
     set: Words = ()  # one setting; may be given often
 
     again = "nothing was begun; the same command begins again"
