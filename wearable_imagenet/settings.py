@@ -182,6 +182,7 @@ _TINY = _FOUND | dict(data="tiny-imagenet:.", expert_batch=256, experts=4, train
 _TINY |= dict(min_start_epoch=1, max_start_epoch=20, expert_epochs=2, distill_steps=200)
 _SIDE_64 = dict(crop_size=64, canvas_size=128, depth=4, levels=5)
 _SIDE_128 = dict(crop_size=128, canvas_size=256, depth=5, levels=6, eval_networks=5)
+_PHOTOS = _FOUND | _SIDE_128 | dict(experts=5, train_epochs=60, distill_steps=130)
 
 _PAPER = dict(crop_size=128, canvas_size=256, parametrisation="pixels", width=128, depth=5)
 _PAPER |= dict(experts=100, train_epochs=50, expert_batch=256, expert_lr=0.01)
@@ -195,8 +196,8 @@ _LESSON |= dict(student_lr=0.02, pixel_lr=30, distill_steps=60, eval_networks=3,
 
 PRESETS: dict[str, dict] = {
     "materials": _FOUND | dict(start="noise", distill_steps=300),
-    "cloth": _FOUND | _SIDE_64 | dict(repeat="half-drop", levels=6, experts=4, distill_steps=150),
-    "photos": _FOUND | _SIDE_128 | dict(experts=5, train_epochs=60, distill_steps=130),
+    "photos": _PHOTOS,
+    "cloth": _PHOTOS | dict(repeat="half-drop"),
     "tiny": _TINY | dict(canvas_size=64),
     "tiny64": _TINY | _SIDE_64,
     "imagesquawk": _BIRDS | dict(data="imagesquawk:."),
