@@ -102,6 +102,7 @@ def fresh_distiller(
     settings: DistillSettings,  # how to distil
     data: Dataset,  # the real images
     run: Run,  # with its experts
+    progress=partial(tqdm, disable=True),  # a tqdm-like bar, for canvases that are quilts
 ) -> Distiller:
     "At a run's beginning, whatever there is in its folder (Algorithm 1, lines 1–2)"
     d = Distiller(settings, data, Run(run).experts)
@@ -110,8 +111,7 @@ def fresh_distiller(
         t = read_begin(settings, data)
         d.begin_with(begin_canvases(t, settings, data)[own], None if t.labels is None else t.labels[own])
     elif settings.start != "noise":
-        size, per_class = settings.canvas_size, settings.canvases_per_class
-        d.begin_with(start_canvases(settings.start, data, size, settings.seed, settings.repeat, per_class))
+        d.begin_with(start_canvases(settings.start, data, settings, settings.seed, own, progress))
     return d
 
 
@@ -119,6 +119,7 @@ def open_distiller(
     settings: DistillSettings,  # how to distil
     data: Dataset,  # the real images
     run: Run,  # with its experts
+    progress=partial(tqdm, disable=True),  # a tqdm-like bar, for canvases that are quilts
 ) -> Distiller:
     "At the last checkpoint of a run, or at its beginning"
     run = Run(run)
@@ -127,7 +128,7 @@ def open_distiller(
         d = Distiller(settings, data, run.experts)
         load_checkpoint(d, run.checkpoint_file)
         return d
-    d = fresh_distiller(settings, data, run)
+    d = fresh_distiller(settings, data, run, progress)
     _save_textures(d.textures(), run.frame_file(0))
     return d
 
@@ -215,7 +216,7 @@ def distill(
     progress=partial(tqdm, disable=True),  # a tqdm-like bar
 ) -> Textures:  # the result, as in `textures.safetensors`
     "Distil until `distill_steps`, from the last checkpoint if there is one (Algorithm 1)"
-    d, total, seconds = open_distiller(settings, data, run), settings.distill_steps, []
+    d, total, seconds = open_distiller(settings, data, run, progress), settings.distill_steps, []
     check_equal([d.log_lr, d.drawn], "the canvases to begin with")
     with progress(total=total, initial=len(d.losses), desc="distil", unit="step") as bar:
         while len(d.losses) < total:
