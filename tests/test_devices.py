@@ -11,7 +11,7 @@ from wearable_imagenet.augment import ALL_FAMILIES, augment, sample_augmentation
 from wearable_imagenet.canvas import Pyramid
 from wearable_imagenet.core import generator
 from wearable_imagenet.evaluate import Protocol, pool_source, texture_source, train_on
-from wearable_imagenet.experts import circular_crops, sample_epoch, train_epoch
+from wearable_imagenet.experts import sample_epoch, train_epoch
 from wearable_imagenet.images.dataset import Dataset, normalise
 from wearable_imagenet.network import gradient, init_theta, network
 from wearable_imagenet.repeat import REPEATS
@@ -107,14 +107,16 @@ def test_a_distillation_step_does_not_wait():
 
 
 def test_an_expert_does_not_wait():
-    """A whole epoch, with circular crops of the bytes and all of 𝒜."""
+    """A whole epoch, with circular crops of the bytes and all of 𝒜, of images that are there and of images that are
+    brought one mini-batch at a time."""
     net, rng = network("convnet", 3, 4, 8, width=4, depth=2), generator(0, "waits")
-    x, y = elsewhere(torch.zeros(6, 3, 8, 8, dtype=torch.uint8)), elsewhere(torch.arange(6) % 4)
+    x, y, shifts = torch.zeros(6, 3, 8, 8, dtype=torch.uint8), elsewhere(torch.arange(6) % 4), torch.ones(6, 2).long()
     plan, theta = sample_epoch(6, (8, 8), 3, rng), elsewhere(init_theta(net, rng)).detach()
-    with Watch() as watch:
-        after = train_epoch(net, theta, Elsewhere(), (circular_crops(x, rng), y), plan, 0.1)
-    assert after.is_meta
-    watch.check()
+    for images in (elsewhere(x), x.numpy()):
+        with Watch() as watch:
+            after = train_epoch(net, theta, Elsewhere(), (images, y, shifts), plan, 0.1)
+        assert after.is_meta
+        watch.check()
 
 
 @pytest.mark.parametrize("labels", [torch.arange(4), torch.full((4, 4), 0.25)])

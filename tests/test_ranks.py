@@ -134,10 +134,14 @@ def test_all_stages_on_several_ranks(count, ranks, tmp_path, photos, undisturbed
     assert not [name for name in tree(tmp_path / "run") if name.startswith(".")]
 
 
+SOME_CANVASES = dict(optimiser="adam", pixel_lr=0.05, ema=0.9, label_lr=0.1, student_batch=1, student_steps=2)
+
+
 @pytest.mark.parametrize("trajectories, counts", [(3, (2,)), *[(4, (2, 3, 4)), (1, (3,))] * LONG])
-@pytest.mark.parametrize("more", [{}, *[dict(optimiser="adam", pixel_lr=0.05, ema=0.9, label_lr=0.1)] * LONG])
+@pytest.mark.parametrize("more", [SOME_CANVASES, *[{}, dict(ema=0.9, start="mosaic", canvases_per_class=2)] * LONG])
 def test_draws_are_spread_over_ranks(trajectories, counts, more, ranks, tmp_path, photos, undisturbed):
-    """One rank with K draws equals K ranks with one each, to the last bit: they are added in one order."""
+    """One rank with K draws equals K ranks with one each, to the last bit: they are added in one order, and the ranks
+    own canvases, of which a step draws some. With four ranks and three canvases one rank owns none."""
     for count in (1, *counts):
         prepare(tmp_path / f"{count}", "distill", undisturbed)
         (tmp_path / f"{count}/run.json").unlink()

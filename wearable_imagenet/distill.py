@@ -27,11 +27,12 @@ from .images.dataset import Dataset
 from .images.quilt import start_canvases
 from .kernels import twice_kernel
 from .machine import with_gradients
+from .move import step_rates
 from .ranks.share import by_first
 from .ranks.sum import check_equal
 from .run import CHECKPOINT, RUN, Run, begin_canvases, check_steps, read_begin
 from .settings import DistillSettings, check_settings, settings_text
-from .step import NEVER, TIMED, Distiller, choose_compile, distillation_step, step_rates
+from .step import NEVER, TIMED, Distiller, choose_compile, distillation_step
 from .student import say_method
 from .textures import Textures
 
@@ -51,18 +52,19 @@ def slow_down(
     d.rates = [rate * factors.get("pixel_lr", 1.0) for rate in pixels] + [alpha * factors.get("student_lr_lr", 1.0)]
 
 
-@by_first
 def save_checkpoint(
     d: Distiller,  # what to save
     path: Path,  # the file
 ):
-    "Write the state of a distiller"
-    tensors = {f"{name}_{i}": v for name, values in _kept(d).items() for i, v in enumerate(values)}
+    "Write the state of a distiller, in one file, whoever owns what"
+    tensors = {f"{name}_{i}": d.shards.whole(v) for name, values in _kept(d).items() for i, v in enumerate(values)}
+    if d.settings.student_batch:
+        tensors["drawn"] = d.drawn
     tensors["losses"] = torch.tensor(d.losses, dtype=torch.float64, device="cpu")
     about = dict(distill_steps=len(d.losses), stored=d.stored, compile_from=d.compile_from)
     if d.slowed:
         about["slowed"] = {name: [getattr(d.settings, name), factor] for name, factor in d.slowed.items()}
-    save_tensors(path, tensors, about)
+    by_first(save_tensors)(path, tensors, about)
 
 
 def load_checkpoint(
@@ -73,9 +75,11 @@ def load_checkpoint(
     state, about = read_tensors(path, CHECKPOINT)
     wanted = {f"{name}_{i}": v for name, values in _kept(d).items() for i, v in enumerate(values)}
     for name, v in wanted.items():
-        if name not in state or (state[name].shape, state[name].dtype) != (v.shape, v.dtype):
+        shape = (len(d.y), *v.shape[1:]) if v.ndim else ()
+        if name not in state or (state[name].shape, state[name].dtype) != (shape, v.dtype):
             raise DamagedFile(path, f"{name} is missing, or of another size than the settings say", CHECKPOINT.remedy)
     d.losses = state["losses"].tolist()
+    d.drawn = state.get("drawn", torch.full_like(d.drawn, len(d.losses)))  # each step drew all
     # what was chosen once is kept: a run repeats to the last bit
     if d.settings.method == "auto":
         d.stored = about.get("stored")
@@ -85,7 +89,7 @@ def load_checkpoint(
     slow_down(d, {name: factor for name, (value, factor) in asked if value == getattr(d.settings, name)})
     with torch.no_grad():
         for name, v in wanted.items():
-            v.copy_(state[name])
+            v.copy_(state[name][d.shards.own] if v.ndim else state[name])
 
 # %% ../nbs/18_distill.ipynb #9da6d7d1
 @by_first
@@ -98,15 +102,16 @@ def fresh_distiller(
     settings: DistillSettings,  # how to distil
     data: Dataset,  # the real images
     run: Run,  # with its experts
+    progress=partial(tqdm, disable=True),  # a tqdm-like bar, for canvases that are quilts
 ) -> Distiller:
     "At a run's beginning, whatever there is in its folder (Algorithm 1, lines 1–2)"
     d = Distiller(settings, data, Run(run).experts)
+    own = d.shards.own
     if settings.begin:
         t = read_begin(settings, data)
-        d.begin_with(begin_canvases(t, settings, data), t.labels)
+        d.begin_with(begin_canvases(t, settings, data)[own], None if t.labels is None else t.labels[own])
     elif settings.start != "noise":
-        size, per_class = settings.canvas_size, settings.canvases_per_class
-        d.begin_with(start_canvases(settings.start, data, size, settings.seed, settings.repeat, per_class))
+        d.begin_with(start_canvases(settings.start, data, settings, settings.seed, own, progress))
     return d
 
 
@@ -114,6 +119,7 @@ def open_distiller(
     settings: DistillSettings,  # how to distil
     data: Dataset,  # the real images
     run: Run,  # with its experts
+    progress=partial(tqdm, disable=True),  # a tqdm-like bar, for canvases that are quilts
 ) -> Distiller:
     "At the last checkpoint of a run, or at its beginning"
     run = Run(run)
@@ -122,7 +128,7 @@ def open_distiller(
         d = Distiller(settings, data, run.experts)
         load_checkpoint(d, run.checkpoint_file)
         return d
-    d = fresh_distiller(settings, data, run)
+    d = fresh_distiller(settings, data, run, progress)
     _save_textures(d.textures(), run.frame_file(0))
     return d
 
@@ -132,8 +138,9 @@ def keep(
     run: Run,  # where
 ):
     "Write a frame, then the checkpoint"
-    check_equal([*d.trained, *d.velocities], f"the canvases after step {len(d.losses)}")
-    _save_textures(d.textures(), Run(run).frame_file(len(d.losses)))
+    t = d.textures()
+    check_equal([t.canvases, d.log_lr, d.velocities[-1]], f"the canvases after step {len(d.losses)}")
+    _save_textures(t, Run(run).frame_file(len(d.losses)))
     save_checkpoint(d, Run(run).checkpoint_file)
 
 
@@ -209,8 +216,8 @@ def distill(
     progress=partial(tqdm, disable=True),  # a tqdm-like bar
 ) -> Textures:  # the result, as in `textures.safetensors`
     "Distil until `distill_steps`, from the last checkpoint if there is one (Algorithm 1)"
-    d, total, seconds = open_distiller(settings, data, run), settings.distill_steps, []
-    check_equal([*d.trained, *d.velocities], "the canvases to begin with")
+    d, total, seconds = open_distiller(settings, data, run, progress), settings.distill_steps, []
+    check_equal([d.log_lr, d.drawn], "the canvases to begin with")
     with progress(total=total, initial=len(d.losses), desc="distil", unit="step") as bar:
         while len(d.losses) < total:
             if words := _say_first(d, seconds, total):
@@ -219,7 +226,7 @@ def distill(
             try:
                 distillation_step(d)
                 if _to_keep(d):
-                    check_canvases(d.canvases(), len(d.losses), settings.pixel_lr)
+                    check_canvases(d.shards.farthest(d.canvases()), len(d.losses), settings.pixel_lr)
             except Diverged as e:
                 d = undo(e, d, data, Run(run))
                 bar.n = len(d.losses)

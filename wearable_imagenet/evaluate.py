@@ -158,9 +158,9 @@ def arm_canvases(
     index: int,  # number of the network
 ) -> torch.Tensor:  # (n, C, H, W), normalized colors
     "The canvases that network number `index` of an arm is trained on"
-    s, size = t.settings, tuple(t.canvases.shape[2:])
+    s = t.settings
     if arm == "mosaic":
-        return start_canvases(arm, data, size, s.seed * 1000 + index, s.repeat, s.canvases_per_class)
+        return start_canvases(arm, data, s, s.seed * 1000 + index)
     if arm == "noise":
         made = make_parametrisation(s, data, len(t))
         return made.canvases(made.init(generator(s.seed, "canvases")))

@@ -83,6 +83,7 @@ def file_names(
 
 
 _GARMENT_SIDE, _TILING_WIDTH = 600, 480  # sides of the pictures, pixels
+_MANY = 60  # cards; more have pictures of half the sides
 
 
 def shown_tiling(
@@ -101,17 +102,17 @@ def _make_card(
     accuracy: float | None,  # of its class, 0 … 1
     inches: float,  # width of the tile on the cloth
     garments: tuple[str, ...],  # some of `GARMENTS`
+    share: int = 1,  # what the sides of the pictures are divided by
 ) -> dict:  # values for the page
     "Everything about one texture"
+    side = _GARMENT_SIDE // share
     return dict(
         name=tile.name,
         file=safe_name(tile.name),
         tile=_embed(to_image(tile.image)),
-        tiling=_embed(shown_tiling(tile, _TILING_WIDTH), 88),
+        tiling=_embed(shown_tiling(tile, _TILING_WIDTH // share), 88),
         rolled=_embed(to_image(rolled(tile).image)),
-        worn={
-            garment: _embed(wear(tile, garment, inches, _GARMENT_SIDE, _GARMENT_SIDE), 85, 2) for garment in garments
-        },
+        worn={garment: _embed(wear(tile, garment, inches, side, side), 85, 2) for garment in garments},
         seams=measure_seams(tile),
         accuracy=accuracy,
     )
@@ -159,6 +160,7 @@ def gallery_page(
     "The page of a run"
     t, accuracies = run.textures, told_right(run)
     canvases = [*zip(t.y.tolist(), t.names, file_names(t))]
+    share = 1 if len(t) <= _MANY else 2
     garments = garments or GARMENTS[: len(GARMENTS) if len(t) <= 20 else 1]
     return _read_template().render(
         data=t.settings.data.split(":")[0],
@@ -167,7 +169,8 @@ def gallery_page(
         garments=garments,
         inches=inches,
         cards=[
-            _make_card(t[i], accuracies[y] if accuracies else None, inches, garments) | dict(name=name, file=file)
+            _make_card(t[i], accuracies[y] if accuracies else None, inches, garments, share)
+            | dict(name=name, file=file)
             for i, (y, name, file) in enumerate(progress(canvases, desc="gallery", unit="class"))
         ],
         repeat=t.settings.repeat,

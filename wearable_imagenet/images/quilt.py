@@ -9,10 +9,11 @@ __all__ = ['STARTS', 'compose', 'mosaic', 'join_costs', 'cheapest_path', 'cheap_
 # %% ../../nbs/images/11_quilt.ipynb #2935b5dc
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from tqdm.auto import tqdm
 
 from ..core import UserError, generator
 from .dataset import Dataset
@@ -87,15 +88,17 @@ def cheapest_path(
     cost: torch.Tensor,  # (R, n), infinite where the path may not go
 ) -> torch.Tensor:  # (n,) rows
     "The path from the first column to the last that costs least and changes by one row at most"
-    total, moves = cost[:, 0], []
-    for column in cost.T[1:]:
-        best, move = F.pad(total, (1, 1), value=torch.inf).unfold(0, 3, 1).min(1)
-        moves.append(torch.arange(len(cost), device="cpu") + move - 1)
-        total = best + column
-    path = [total.argmin()]
-    for move in reversed(moves):
-        path.append(move[path[-1]])
-    return torch.stack(path[::-1])
+    cost, rows = cost.numpy(), len(cost)
+    total = np.full((cost.shape[1], rows + 2), np.inf, cost.dtype)  # of the cheapest way to each place; an edge around
+    total[0, 1:-1] = cost[:, 0]
+    for before, now, column in zip(total, total[1:, 1:-1], cost.T[1:]):
+        np.minimum(before[:-2], before[1:-1], out=now)
+        np.minimum(now, before[2:], out=now)
+        now += column
+    path = [int(total[-1, 1:-1].argmin())]
+    for before in total[-2::-1]:
+        path.append(path[-1] - 1 + int(before[path[-1] : path[-1] + 3].argmin()))
+    return torch.tensor(path[::-1], dtype=torch.long, device="cpu")
 
 
 def cheap_loop(
@@ -195,15 +198,17 @@ STARTS: dict[str, Callable] = {"mosaic": mosaic, "quilt": quilt}
 def start_canvases(
     kind: str,  # a name in `STARTS`
     data: Dataset,  # the real images, no larger than the canvas
-    size: tuple[int, int],  # (H, W) of the canvas, pixels
-    seed: int,  # the run's seed
-    repeat: Repeat,  # how canvases repeat
-    per_class: int,  # canvases of each class
-) -> torch.Tensor:  # (K · per_class, C, H, W), normalised colors, in the order of classes
+    s,  # settings: canvas_size, repeat and canvases_per_class
+    seed: int,  # of their images and places
+    own: slice = slice(None),  # which of all canvases, in the order of classes
+    progress=partial(tqdm, disable=True),  # a tqdm-like bar
+) -> torch.Tensor:  # (own, C, H, W), normalised colors
     "Canvases made of training images"
-    made = []
-    for y in range(len(data.classes)):
-        x = data.normalise(data.train.x[np.flatnonzero(data.train.y == y)]).cpu()
-        rngs = [generator(seed, f"start {kind}", y * per_class + k) for k in range(per_class)]
-        made += [STARTS[kind](x, size, rng, repeat) for rng in rngs]
-    return torch.stack(made)
+    many = s.canvases_per_class
+    which, x, size = range(len(data.classes) * many)[own], torch.empty(0), s.canvas_size
+    made = torch.empty(len(which), data.channels, *size, dtype=torch.float32, device="cpu")
+    for k, number in enumerate(progress(which, desc=f"{kind}s to begin with", unit="canvas")):
+        if not k or number % many == 0:  # the next class
+            x = data.normalise(data.train.x[np.flatnonzero(data.train.y == number // many)]).cpu()
+        made[k] = STARTS[kind](x, size, generator(seed, f"start {kind}", number), s.repeat)
+    return made
