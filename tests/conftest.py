@@ -2,12 +2,14 @@
 peace."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from filelock import FileLock
@@ -47,6 +49,19 @@ SMALL = dict(
 def sets(**settings) -> list[str]:
     """Settings as arguments of the command."""
     return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+
+
+def options_of(name: str) -> dict[str, str]:
+    """Field of a command's class → its option, or its own name where it is typed without one."""
+    from wearable_imagenet.cli import find_command
+
+    cls = find_command(name)
+    hints, found = get_type_hints(cls, include_extras=True), {}
+    for field in dataclasses.fields(cls):
+        named = [m.name for m in getattr(hints[field.name], "__metadata__", ()) if getattr(m, "name", None)]
+        option = "--" + (*named, field.name.replace("_", "-"))[0]
+        found[field.name] = field.name if "Positional" in str(field.type) else option
+    return found
 
 
 def command(*arguments, before: str = "") -> list[str]:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import warnings
 import zipfile
+from unittest import mock
 
 import psutil
 import pytest
@@ -28,30 +29,33 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save
 
-from conftest import ROOT, SMALL, results, sets, tree
+from conftest import ROOT, SMALL, options_of, results, sets, tree
 from wearable_imagenet import distill
-from wearable_imagenet.cli import main
+from wearable_imagenet.cli import COMMANDS, find_command, main
 from wearable_imagenet.cloth import gallery
 from wearable_imagenet.core import UserError, content_digest
-from wearable_imagenet.images.cache import load_data
+from wearable_imagenet.images.cache import entry_folder, load_data
+from wearable_imagenet.images.known import open_source
 from wearable_imagenet.run import Run
-from wearable_imagenet.settings import DistillSettings, make_settings
+from wearable_imagenet.settings import DistillSettings, make_settings, settings_text
 
 LONG = os.environ.get("WEARABLE_IMAGENET_LONG") == "1"
 SECONDS, BYTES = 10, 2 * 10**9
 ONE = ["--class", "grass", "--pixels", "24"]
 
-# A kind of file → where one lies, and the commands that read it.
+# A kind of file → where one lies, and the commands that read it. What the cache keeps of the images is one, too.
 KINDS = {
-    "settings": ("run.json", ["experts", "distill", "evaluate"]),
-    "epoch": ("experts/expert_001/epoch_002.safetensors", ["experts", "distill"]),
-    "latest": ("experts/expert_001/latest.safetensors", ["experts", "distill"]),
-    "checkpoint": ("checkpoint.safetensors", ["distill", "evaluate"]),
-    "frame": ("frames/step_000008.safetensors", ["distill"]),
-    "textures": ("textures.safetensors", ["tile", "print", "evaluate", "distill", "gallery"]),
-    "result": ("evaluation/*", ["evaluate"]),
-    "seconds": ("seconds.json", ["experts", "evaluate"]),
-    "report": ("report.json", ["evaluate", "gallery"]),
+    "settings": ("run.json", "experts distill evaluate demo check fork share runs"),
+    "epoch": ("experts/expert_001/epoch_002.safetensors", "experts distill demo check fork"),
+    "latest": ("experts/expert_001/latest.safetensors", "experts distill demo check fork runs"),
+    "checkpoint": ("checkpoint.safetensors", "distill evaluate demo check fork runs"),
+    "frame": ("frames/step_000008.safetensors", "distill demo check fork"),
+    "textures": ("textures.safetensors", "tile print evaluate distill gallery demo check share runs"),
+    "result": ("evaluation/*", "evaluate demo check"),
+    "seconds": ("seconds.json", "experts evaluate demo check"),
+    "report": ("report.json", "evaluate gallery demo check share runs"),
+    "data": ("cache/*/data.safetensors", "experts evaluate check fork"),
+    "images": ("cache/*/train.bin", "experts evaluate check fork"),
 }
 # A command → what it makes. A damaged frame is made again by `check --repair`; `distill` draws the film without it.
 MADE = {
@@ -61,8 +65,14 @@ MADE = {
     "tile": ("tiling.",),
     "print": ("prints/",),
     "gallery": ("gallery.",),
+    "share": ("shared.zip",),
     "check": ("experts/", "evaluation/", "frames/", "textures.", "run.json", "loss.", "tiling."),
+    "demo": ("textures.", "checkpoint.", "experts/", "evaluation/", "report.json"),
+    "fork": ("experts/", "checkpoint.", "run.json"),  # in another folder
+    "runs": (),
 }
+READ_NO_RUN = {"printers", "settings", "studio"}
+SLOW = {"demo", "distill", "gallery"}
 
 
 # Damage
@@ -97,8 +107,15 @@ def flipped(data, rng):
 
 def tensor_changes(tensors, rng):
     """What no such file may hold."""
-    name = rng.choice(sorted(tensors))
-    t = tensors[name]
+    for name in rng.sample(sorted(tensors), min(3, len(tensors))):
+        yield from changes_of(name, tensors[name])
+    yield lambda ts, a: (ts, {})
+    yield lambda ts, a: (ts, [1, 2])
+    yield lambda ts, a: (ts, None)
+    yield lambda ts, a: (ts, {key: 10**30 for key in a})
+
+
+def changes_of(name, t):
     nan = t.double().clone()
     nan.view(-1)[:1] = float("nan")
     yield lambda ts, a: ({n: v for n, v in ts.items() if n != name}, a)
@@ -106,10 +123,6 @@ def tensor_changes(tensors, rng):
     yield lambda ts, a: (ts | {name: nan}, a)
     yield lambda ts, a: (ts | {name: t.to(torch.complex64)}, a)
     yield lambda ts, a: (ts | {name: torch.full_like(t, -7) if name in ("y", "student_lr", "losses") else nan}, a)
-    yield lambda ts, a: (ts, {})
-    yield lambda ts, a: (ts, [1, 2])
-    yield lambda ts, a: (ts, None)
-    yield lambda ts, a: (ts, {key: 10**30 for key in a})
 
 
 JSON_CHANGES = (
@@ -126,20 +139,20 @@ JSON_CHANGES = (
 def damages(path, others, rng):
     """Name → how the file is damaged: its new contents, or a function of the path."""
     data = path.read_bytes()
-    for i in range(4):
+    for i in range(24):
         yield f"bit {i}", flipped(data, rng)
-    for i in range(3):
+    for i in range(8):
         yield f"cut {i}", data[: rng.randrange(len(data) - 8)]
     yield "empty", b""
     yield "noise", rng.randbytes(len(data))
     yield "more", data + b"\0" * 9
     yield "deep", b"[" * 10**5
-    for other in rng.sample(others, 2):
+    for other in others:
         yield f"taken from {other.name}", other.read_bytes()
     if path.suffix == ".json":
         for i, change in enumerate(JSON_CHANGES):
             yield f"values {i}", rewritten(path, change)
-    else:
+    elif path.suffix == ".safetensors":
         for i, change in enumerate(tensor_changes(about_of(path)[0], rng)):
             yield f"tensors {i}", rewritten(path, change)
     yield "a folder", lambda p: p.mkdir()
@@ -152,14 +165,18 @@ def file_of(run, kind):
     return sorted(run.glob(KINDS[kind][0]))[-1]
 
 
-def file_cases():
-    """(kind, number of the damage, command): the same in every process."""
-    per = {"settings": 24, "result": 24, "seconds": 24, "report": 24}
-    cases = [
-        (kind, k, name) for kind, (_, readers) in KINDS.items() for k in range(per.get(kind, 26)) for name in readers
-    ]
-    random.Random(13).shuffle(cases)
-    return cases if LONG else [c for c in cases if c[2] not in ("gallery", "distill")][::7]
+def damaged_files(seen):
+    """Kind → what is done to its file, each in one way: the same in every process."""
+    files = {kind: file_of(seen, kind) for kind in KINDS}
+    same = lambda kind: [p for k, p in files.items() if k != kind and p.suffix == files[kind].suffix]
+    return {kind: list(damages(path, same(kind), random.Random(f"13 {kind}"))) for kind, path in files.items()}
+
+
+def file_cases(kind, made):
+    """(damage, command): all of them, or one for every command that is quick."""
+    cases = [(damage, name) for damage in made for name in KINDS[kind][1].split()]
+    random.Random(f"13 {kind}").shuffle(cases)
+    return cases if LONG else list({name: (damage, name) for damage, name in cases if name not in SLOW}.values())
 
 
 # The commands
@@ -187,9 +204,15 @@ def limits():
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
+def fork_of(run):
+    return run.with_name(f"{run.name}-new")
+
+
 def words_of(name, run):
-    where = [run] if name in ("gallery", "check") else ["--run", run]
-    return [name, *map(str, where), *{"print": ONE, "check": ["--repair"]}.get(name, [])]
+    where = [run] if name in ("gallery", "check", "share", "fork", "runs") else ["--run", run]
+    more = {"print": ONE, "check": ["--repair"], "fork": [fork_of(run), "--from", "checkpoint"]}
+    more["share"] = ["--out", run / "shared.zip"]
+    return [name, *map(str, [*where, *more.get(name, [])])]
 
 
 def call(arguments):
@@ -224,13 +247,15 @@ def one_garment():
 
 
 @pytest.fixture(scope="module")
-def seen(undisturbed, once):
-    """The run with all that commands make of it."""
+def seen(undisturbed, once, cache):
+    """The run with all that commands make of it, and with the images that it has seen."""
 
     def make(folder):
         shutil.copytree(undisturbed, folder, dirs_exist_ok=True)
         for name in MADE:
-            assert main(words_of(name, folder)) == 0, name
+            assert name == "fork" or main(words_of(name, folder)) == 0, name
+        entry = entry_folder(open_source(Run(folder).settings.data), 8)
+        shutil.copytree(entry, folder / "cache" / entry.name)
 
     return once("seen", make)
 
@@ -238,42 +263,42 @@ def seen(undisturbed, once):
 def linked(run, copy):
     """A copy that costs nothing: files are replaced, never changed in place."""
     shutil.copytree(run, copy, copy_function=os.link)
-    for path in [copy / "prints", copy / "gallery.html", copy / "tiling.png"]:
+    for path in [copy / "prints", copy / "gallery.html", copy / "tiling.png", copy / "shared.zip"]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return copy
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes, links and limits of Unix")
-def test_damaged_files(seen, tmp_path):
-    """Kind 1: one line and a status, or the result of the undamaged run."""
-    wanted, wrong, cases = results(seen), [], file_cases()
-    files = {kind: file_of(seen, kind) for kind in KINDS}
-    for n, (kind, k, name) in enumerate(cases):
-        rng = random.Random(f"{kind} {k}")
-        others = [p for other, p in files.items() if other != kind and p.suffix == files[kind].suffix]
-        made = list(damages(files[kind], others, rng))
-        if k >= len(made):
-            continue
-        what, harm = made[k]
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_files(kind, seen, tmp_path, monkeypatch):
+    """Kind 1: one line and a status, or the result of the undamaged run. What is damaged is found by `check`."""
+    wanted, wrong, file = results(seen), [], file_of(seen, kind)
+    for n, ((what, harm), name) in enumerate(file_cases(kind, damaged_files(seen)[kind])):
         run = linked(seen, tmp_path / str(n))
-        path = run / files[kind].relative_to(seen)
+        monkeypatch.setenv("WEARABLE_IMAGENET_CACHE", str(run / "cache"))
+        path = run / file.relative_to(seen)
         path.unlink()
         harm(path) if callable(harm) else path.write_bytes(harm)
         try:
-            status, lines, said = call(words_of(name, run))
-            if status == 0:
-                got = results(run)
+            status, lines, said = call(["check", run] if name == "check" else words_of(name, run))
+            if name == "check":
+                assert status == 1 and (path.name in said or path.parent.name in said), said
+            elif name == "runs":
+                assert status == 0 and len(said.splitlines()) == 2, said
+            elif status == 0:
+                got = results(fork_of(run) if name == "fork" else run)
                 names = [f for f in wanted if f.startswith(MADE[name])]
                 assert [f for f in names if got.get(f) != wanted[f]] == [], said[-500:]
             else:
                 assert_told(status, lines, said)
         except AssertionError as e:
-            wrong.append(f"{kind}, {what}, {name}: {e}")
+            wrong.append(f"{what}, {name}: {e}")
         for path in run.rglob("*"):
             if path.is_fifo():
                 path.unlink()
         shutil.rmtree(run)
-    assert not wrong, f"{len(wrong)} of {len(cases)}:\n" + "\n".join(wrong[:30])
+        shutil.rmtree(fork_of(run), ignore_errors=True)
+    assert not wrong, f"{len(wrong)} of {n + 1}:\n" + "\n".join(wrong[:30])
 
 
 # What was sent
@@ -409,34 +434,112 @@ def test_hostile_settings():
     assert count > 1000
 
 
-ARGUMENTS = {
-    "tile": ["--tiles", "--repeat", "--out", "--run"],
-    "print": "--inches --cm --pixels --dpi --sheet --tone --inks --class --format --out --run --repeat --for".split(),
-    "gallery": ["--inches", "--out"],
-    "evaluate": ["--set", "--settings", "--data", "--preset", "--run"],
-}
+def argument_cases():
+    """(command, option, value): every argument of every command in the program's own table, with every value."""
+    return [(name, option, v) for name in COMMANDS for option in options_of(name).values() for v in VALUES]
+
+
+def option_cases():
+    """(command, setting, value): every setting as an option of its own, with every value; commands take turns."""
+    takers = [name for name in COMMANDS if getattr(find_command(name), "takes_settings", False)]
+    names = [field.name for field in dataclasses.fields(DistillSettings) if field.name != "data"]
+    cases = [(setting, value) for setting in names for value in VALUES]
+    return [(takers[n % len(takers)], *case) for n, case in enumerate(cases)]
+
+
+def typed(name, run, more, option=None, value=None):
+    """What makes a command work on a run, with one argument as it is given."""
+    words, given = [name], dict(run=run, new=fork_of(run), folder=run)
+    own = options_of(name)
+    for field, one in own.items():
+        word = value if one == option else given.get(field)
+        if one == "what" and option == "what":
+            return [name, value]
+        if word is not None:
+            words += [word] if one.isidentifier() else [f"{one}={word}"]
+    asked = name == "print" and option not in ("--class", "--inches", "--cm", "--pixels", "--for", "--proof")
+    small = more if option == "--run" and "data" in own else []
+    return [*words, *small, *(ONE if asked else [])]
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """The studio's server: what it was asked to serve."""
+    server = mock.MagicMock()
+    monkeypatch.setattr("wearable_imagenet.studio.serve._studio_voila", lambda: server)
+    monkeypatch.setenv("WEARABLE_IMAGENET_STUDIO", "")
+    return server
 
 
 @pytest.mark.skipif(os.name == "nt", reason="limits of Unix")
-def test_hostile_arguments(seen, tmp_path, monkeypatch):
-    """Kind 9: every argument with every value: one line, or a file that is what it says."""
-    cases = [(name, option, value) for name, options in ARGUMENTS.items() for option in options for value in VALUES]
-    random.Random(14).shuffle(cases)
-    wrong = []
-    monkeypatch.chdir(tmp_path)
-    for n, (name, option, value) in enumerate(cases if LONG else cases[::4]):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_hostile_arguments(name, seen, tmp_path, photos, served, monkeypatch):
+    """Kind 9: every argument with every value: one line, or a file that is what it says. First, all in order."""
+    cases = [(None, None), *(case[1:] for case in argument_cases() if case[0] == name)]
+    random.Random(f"14 {name}").shuffle(cases)
+    cases.sort(key=lambda case: case[0] is not None)
+    short = dict(experts=1, train_epochs=3, max_start_epoch=1, distill_steps=2, eval_networks=1, eval_epochs=2)
+    wrong, more = [], ["--data", f"folder:{photos}", *sets(**SMALL | short)]
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for n, (option, value) in enumerate(cases if LONG else cases[:5]):
         run = linked(seen, tmp_path / f"r{n}")
         before = {k: v for k, v in tree(run).items() if k.endswith(".safetensors")}
+        served.reset_mock()
+        if name == "check":
+            os.link(seen / "tiling.png", run / "tiling.png")
         try:
-            status, lines, said = call([*words_of(name, run), f"{option}={value}"])
+            status, lines, said = call(typed(name, run, more, option, value))
+            assert option or status == 0, f"{name} has no case: {said}"
             if status:
                 assert_told(status, lines or [said.strip().splitlines()[-1]], said)
+                assert not served.called
+            elif name == "studio":
+                asked = served.call_args.kwargs
+                assert 0 < asked["port"] < 2**16 and served.return_value.start.called
+                assert 2**24 < served.return_value.tornado_settings["websocket_max_message_size"] < 2**33
             after = {k: v for k, v in tree(run).items() if k.endswith(".safetensors")}
             assert after == before, "changed the run"
         except AssertionError as e:
+            wrong.append(f"{name} {option}={(value or '')[:40]!r}: {e}")
+        shutil.rmtree(run)
+        shutil.rmtree(fork_of(run), ignore_errors=True)
+    assert not wrong, f"{len(wrong)} of {n + 1}:\n" + "\n".join(wrong[:30])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of Unix")
+def test_hostile_options(seen, tmp_path):
+    """Kind 9: a setting's own option takes what its name takes elsewhere, and the run has it, or there is one line."""
+    cases, wrong, text = option_cases(), [], settings_text(Run(seen).settings)
+    for n, (name, setting, value) in enumerate(cases if LONG else cases[::61]):
+        run, option = linked(seen, tmp_path / f"r{n}"), "--" + setting.replace("_", "-")
+        words = [f"{option}={value}"] if n % 2 or value[:1] == "-" else [option, value]
+        try:
+            wanted = make_settings(**text | {setting: value})
+        except UserError:
+            wanted = None
+        try:
+            status, lines, said = call([*typed(name, run, []), *words])
+            if status:
+                assert_told(status, lines or [said.strip().splitlines()[-1]], said)
+            else:
+                assert Run(fork_of(run) if name == "fork" else run).settings == wanted, said
+        except AssertionError as e:
             wrong.append(f"{name} {option}={value[:40]!r}: {e}")
         shutil.rmtree(run)
-    assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:30])
+        shutil.rmtree(fork_of(run), ignore_errors=True)
+    assert not wrong, f"{len(wrong)} of {n + 1}:\n" + "\n".join(wrong[:30])
+
+
+def test_the_generator_leaves_nothing_out(seen):
+    """Every command, argument and setting of the program is tried; so many inputs in all."""
+    read = {name for _, readers in KINDS.values() for name in readers.split()}
+    assert read == {*MADE} == {*COMMANDS} - READ_NO_RUN
+    files = sum(map(len, damaged_files(seen).values()))
+    arguments, options = len(argument_cases()), len(option_cases())
+    settings = len(dataclasses.fields(DistillSettings)) * len(VALUES)
+    print(f"{files} damaged files, {settings} settings, {arguments} arguments, {options} options of settings")
+    assert files >= 500 and settings >= 1000 and arguments >= 1500 and options >= 1000
 
 
 # Where to write

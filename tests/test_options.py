@@ -11,8 +11,8 @@ from unittest import mock
 
 import pytest
 
-from conftest import ROOT, command
-from wearable_imagenet.cli import COMMANDS, find_command, main, read_command
+from conftest import ROOT, command, options_of
+from wearable_imagenet.cli import COMMANDS, main, read_command
 from wearable_imagenet.commands import find_settings
 from wearable_imagenet.guard.bounds import BOUNDS
 from wearable_imagenet.settings import CHOICES, PRESETS, DistillSettings, make_settings, settings_text
@@ -46,12 +46,9 @@ def test_every_field_of_a_command_is_an_option_with_a_word_of_help(name, capsys)
     """Options are the fields of the command's class; positional ones are named by what they are."""
     said = help_of(capsys, name, "--help")
     assert said.startswith(f"usage: wearable-imagenet {name} ")
-    for field in dataclasses.fields(find_command(name)):
-        positional = "Positional" in str(field.type)
-        renamed = dict(name="--class", printer="--for", begin="--from")
-        option = renamed.get(field.name) or option_of(field.name)
+    for option in options_of(name).values():
         after = re.search(rf"{option} +(?!--)(\S+ ){{3}}", said)
-        assert positional or after, f"{name} {option}"
+        assert after or option.isidentifier(), f"{name} {option}"
 
 
 @pytest.mark.parametrize("preset", [None, "paper", "cloth"])

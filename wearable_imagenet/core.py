@@ -52,7 +52,12 @@ class DamagedFile(UserError):
         remedy: str = "take it away, or put back a copy",  # what helps
     ):
         self.path, self.why = path, " ".join(str(why).split())[:200]
-        super().__init__(f"{printable(path)} is damaged ({printable(self.why)}): {remedy}")
+        super().__init__(f"{self.fault}: {remedy}")
+
+    @property
+    def fault(self) -> str:
+        "What is wrong, without what helps"
+        return f"{printable(self.path)} is damaged ({printable(self.why)})"
 
 # %% ../nbs/01_core.ipynb #b3d42cb8
 def printable(

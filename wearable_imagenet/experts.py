@@ -25,7 +25,7 @@ from .block import by_kernels, say_compiling
 from .core import DamagedFile, UserError, generator
 from .figure import Picture, own_style
 from .guard.form import read_tensors
-from .guard.rescue import Unfit
+from .guard.rescue import Unfit, say_fork
 from .guard.theta import EPOCH, LATEST, STORAGE, epoch_file, latest_file, load_theta, save_theta
 from .images.dataset import Dataset, images_for, take_images
 from .kernels import backward_kernel
@@ -132,7 +132,7 @@ def _figures_so_far(folder, expert, keep, tested, parameters):
         files = [epoch_file(folder, expert, e) for e in range(min(keep + 1, len(done)))]
         whole = all(path.exists() and len(load_theta(path, EPOCH, parameters)) for path in files)
     except DamagedFile as e:
-        warnings.warn(f"{e.path} is damaged ({e.why}): expert {expert} is trained again", stacklevel=2)
+        warnings.warn(f"{e.fault}: expert {expert} is trained again", stacklevel=2)
         return []
     return [f if e in tested else None for e, f in enumerate(done)] if whole else []
 
@@ -162,24 +162,15 @@ def train_expert(
             shifts = [sample_offsets(n, size, rng, REPEATS["grid"])] if shifting else []
             with use_precision(how.precision, how.device):
                 theta = train_epoch(net, theta, data, (*images, *shifts), plan, how.lr)
-            if not theta.isfinite().all():
-                raise Unfit(
-                    f"expert {expert} diverged in epoch {epoch}: use an expert_lr below {how.lr}", expert_lr=how.lr / 10
-                )
         done = done + [held_out_figures(net, theta, data) if epoch in tested else None]
-        if done[-1] and not math.isfinite(done[-1]["loss"]):
-            raise Unfit(
-                f"expert {expert} diverged in epoch {epoch}: use an expert_lr below {how.lr}", expert_lr=how.lr / 10
-            )
+        if not theta.isfinite().all() or done[-1] and not math.isfinite(done[-1]["loss"]):
+            said = f"expert {expert} diverged in epoch {epoch}: use an expert_lr below {how.lr:g}"
+            raise Unfit(said, expert_lr=how.lr / 10)
         if epoch <= how.keep:
             save_theta(epoch_file(folder, expert, epoch), theta.to(STORAGE[how.storage]), done[-1] or {})
         save_theta(latest, theta, dict(figures=done))
         if epoch > 0:
             on_epoch(epoch, done[-1])
-    chance, last = 1 / len(data.classes), done[-1] or {}
-    if last and last["accuracy"] <= 1.5 * chance and last["loss"] > 2 * math.log(len(data.classes)):
-        said = f"expert {expert} ended at chance (accuracy {last['accuracy']:.0%}) with a loss of {last['loss']:.3g}"
-        warnings.warn(f"{said}: use an expert_lr below {how.lr:g}", stacklevel=2)
 
 # %% ../nbs/12_experts.ipynb #5b8bb858
 def _epochs_done(latest):
@@ -188,6 +179,17 @@ def _epochs_done(latest):
         return max(0, len(read_tensors(latest, LATEST)[1]["figures"]) - 1)
     except DamagedFile:
         return 0
+
+
+def _warn_at_chance(folder, count, classes, lr):
+    "Say so where experts learned nothing, with the command that begins again"
+    last = [read_tensors(latest_file(folder, i), LATEST)[1]["figures"][-1] for i in range(count)]
+    lost = [f for f in last if f and f["accuracy"] <= 1.5 / classes and f["loss"] > 2 * math.log(classes)]
+    if lost:
+        figures = f"accuracy {lost[0]['accuracy']:.0%}, loss {lost[0]['loss']:.3g}"
+        said = f"{len(lost)} of {count} experts ended at chance ({figures}): use an expert_lr below {lr:g}"
+        fork = say_fork(Path(folder).parent, dict(expert_lr=f"{lr / 10:g}"), False)
+        warnings.warn(f"{said}; begin again: {fork}", stacklevel=3)
 
 
 def train_experts(
@@ -214,6 +216,7 @@ def train_experts(
         for i in handed_out(range(count), bar.catch_up):
             train_expert(net, data, folder, i, how, show)
     await_files(latest_file(folder, i) for i in range(count))
+    _warn_at_chance(folder, count, len(data.classes), how.lr)
 
 # %% ../nbs/12_experts.ipynb #bfda6307
 class TrajectoryBuffer:

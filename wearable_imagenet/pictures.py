@@ -147,7 +147,7 @@ def save_timelapse(
             t = Textures.load(files[i])
         except DamagedFile as e:
             without = "the timelapse goes without it (wearable-imagenet check --repair makes it again)"
-            warnings.warn(f"{e.path} is damaged ({e.why}): {without}", stacklevel=2)
+            warnings.warn(f"{e.fault}: {without}", stacklevel=2)
             continue
         t = _some_of(t)
         picture = frame_image(t, columns=5 if len(t) <= 20 else 10)

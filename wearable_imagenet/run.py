@@ -161,7 +161,7 @@ def drop_results(
         try:
             read_record(file, RESULT)
         except DamagedFile as e:
-            warnings.warn(f"{file} is damaged ({e.why}): it is made again by the next evaluation", stacklevel=2)
+            warnings.warn(f"{e.fault}: it is made again by the next evaluation", stacklevel=2)
             file.unlink()
 
 # %% ../nbs/16_run.ipynb #e9a5c3b1

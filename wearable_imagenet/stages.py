@@ -42,7 +42,7 @@ def _seconds(run):
     try:
         return read_record(run.seconds_file, SECONDS) if run.seconds_file.exists() else {}
     except DamagedFile as e:
-        warnings.warn(f"{e.path} is damaged ({e.why}): time is counted anew", stacklevel=2)
+        warnings.warn(f"{e.fault}: time is counted anew", stacklevel=2)
         return {}
 
 

@@ -67,6 +67,8 @@ BOUNDS: dict[str, Bound] = {
     "--tone": Bound(0.001, 1000),
     "--sheet": Bound(0.01, 99999, "inches on each side"),
     "gallery --inches": Bound(0.5, 16, "inches"),
+    "--port": Bound(0, 65535),
+    "--upload": Bound(1, 4096, "megabytes"),
 }
 
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageSequence
 
 from ..core import UserError, printable
 from ..evaluate import ARMS, asked, digest, result_file
-from .form import read_record, read_tensors
+from .form import OldFile, read_record, read_tensors
 from .rescue import kept_epochs
 from .theta import LATEST, epoch_file, latest_file, load_theta
 from .trouble import say_disk
@@ -33,13 +33,13 @@ class Finding(NamedTuple):
     "What is true of one file"
 
     kind: str  # of the file, such as 'experts'
-    state: str  # whole, damaged, missing, or to come
+    state: str  # whole, damaged, missing, old, or to come
     path: Path  # where it lies, or belongs
     why: str = ""  # what is wrong
 
     @property
     def bad(self) -> bool:
-        return self.state in ("damaged", "missing")
+        return self.state in ("damaged", "missing", "old")
 
 
 def look_at(
@@ -54,7 +54,8 @@ def look_at(
     try:
         read(path)
     except UserError as e:
-        return Finding(kind, "damaged", path, printable(getattr(e, "why", str(e))))
+        why = printable(getattr(e, "why", str(e)))
+        return Finding(kind, "old" if isinstance(e, OldFile) else "damaged", path, why)
     except OSError as e:
         return Finding(kind, "damaged", path, say_disk(e))
     return Finding(kind, "whole", path)
@@ -224,10 +225,11 @@ def say_run(
     lines = []
     for kind in RUN_FILES:
         some = [f for f in findings if f.kind == kind]
-        states = [s for s in ("damaged", "missing", "whole", "to come") if any(f.state == s for f in some)]
+        states = [s for s in ("damaged", "missing", "old", "whole", "to come") if any(f.state == s for f in some)]
         counts = [f"{sum(f.state == s for f in some)} {s}" for s in states]
         lines.append(f"{kind:11} {states[0] if len(some) == 1 or len(states) == 1 else ', '.join(counts)}")
-        for f in (f for f in some if f.bad):
+        lines += [f"            written by {why}" for why in sorted({f.why for f in some if f.state == "old"})]
+        for f in (f for f in some if f.state in ("damaged", "missing")):
             name = f.path.relative_to(run.folder) if f.path.is_relative_to(run.folder) else f.path
             lines.append(f"            {printable(name)}: {f.why or f.state}")
     return lines

@@ -7,6 +7,7 @@ __all__ = ['repair_run', 'say_repair', 'command_check']
 
 # %% ../../nbs/guard/10_repair.ipynb #2e81d9c0
 import os
+import shlex
 import warnings
 from functools import partial
 
@@ -18,6 +19,7 @@ from ..experts import train_expert
 from .check import RUN_FILES, Finding, look_at, look_at_run, numbers_of, say_run, told_settings
 from .form import read_record, read_tensors, write_record
 from .lock import own_folder
+from .rescue import say_command
 from ..pictures import draw_run
 from ..run import CHECKPOINT, RUN, Run, open_run
 from ..settings import expert_training, settings_network
@@ -95,7 +97,8 @@ def _make_again(run, findings, progress):
         return
     data = find_data(s, progress)
     open_run(run, s, data)
-    for i in sorted({*numbers_of([f.path.parent for f in bad["experts"] if f.path != run.experts_folder])}):
+    mend = [f.path.parent for f in bad["experts"] if f.state != "old" and f.path != run.experts_folder]
+    for i in sorted({*numbers_of(mend)}):
         train_expert(settings_network(s, data), data, run.experts_folder, i, expert_training(s))
     if bad["checkpoint"] or not run.checkpoint_file.exists():
         return
@@ -156,8 +159,17 @@ def say_repair(
             lines.append(f"made again: {kind}" + (f", {done} files" if done > 1 else ""))
         if left:
             how = _GOES_ON.get(kind, "wearable-imagenet evaluate --run {} makes it again, once the rest is whole")
-            lines.append(f"cannot be made again: {kind}; {how.format(printable(run.folder))}")
+            lines.append(f"cannot be made again: {kind}; {how.format(shlex.quote(printable(run.folder)))}")
     return lines
+
+
+def _say_help(run, findings):
+    "What helps where something is not whole"
+    name, bad = shlex.quote(printable(run.folder)), sum(f.bad and f.state != "old" for f in findings)
+    old = any(f.state == "old" for f in findings)
+    lines = [f"an older version wrote its experts; {_GOES_ON['experts'].format(name)}"] if old else []
+    mend = f"mend what can be: {say_command('check', run.folder, '--repair')}"
+    return lines + ([f"{bad} files are not whole; {mend}"] if bad else [])
 
 
 def command_check(
@@ -169,8 +181,6 @@ def command_check(
     if a.repair:
         after = repair_run(run, partial(tqdm, leave=False, dynamic_ncols=True))
     print("\n".join(say_run(run, after)))
-    if a.repair:
-        print("\n".join(say_repair(run, before, after) or ["nothing was to be done"]))
-    elif bad := sum(f.bad for f in before):
-        print(f"{bad} files are not whole; mend what can be: wearable-imagenet check {printable(run.folder)} --repair")
+    helps = (say_repair(run, before, after) or ["nothing was to be done"]) if a.repair else _say_help(run, after)
+    print("".join(f"{line}\n" for line in helps), end="")
     return int(any(f.bad for f in after))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MOST_HALVINGS', 'OF_EXPERTS', 'Unfit', 'Diverged', 'check_alpha', 'check_canvases', 'kept_epochs', 'changed_experts',
-           'say_fork', 'advised']
+           'say_command', 'say_fork', 'advised']
 
 # %% ../../nbs/guard/7_rescue.ipynb #7dee8a01
 import os
@@ -101,16 +101,24 @@ def changed_experts(
     return [name for name in OF_EXPERTS if getattr(was, name) != getattr(now, name)] + longer
 
 
+def say_command(
+    *words: str | Path,  # after the program's name
+) -> str:  # on one line
+    "A command as it is typed, with quotes where a path needs them"
+    return printable(shlex.join(["wearable-imagenet", *map(str, words)]))
+
+
 def say_fork(
     folder: Path,  # of the run whose settings lead nowhere
     changes: dict,  # settings by name, as text or numbers
     experts: bool = True,  # whether its experts fit
+    new: str | Path = "",  # the other run's folder; empty: a free one beside it
 ) -> str:  # a command line
     "The command that begins another run"
-    new = next(p for k in count(2) if not os.path.lexists(p := f"{Path(folder)}-{k}"))
+    new = new or next(p for k in count(2) if not os.path.lexists(p := f"{Path(folder)}-{k}"))
     begin = [] if experts else ["--from", "settings"]
     sets = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
-    return printable(shlex.join(["wearable-imagenet", "fork", f"{Path(folder)}", new, *begin, *sets]))
+    return say_command("fork", Path(folder), new, *begin, *sets)
 
 # %% ../../nbs/guard/7_rescue.ipynb #62e89d2a
 @contextmanager

@@ -36,10 +36,10 @@ STORAGE = {"float32": torch.float32, "float16": torch.float16}
 
 _FIGURES = {"accuracy": Number(0, 1), "loss": Number()}
 _REMEDY = "train the experts again (wearable-imagenet experts), which makes this file again"
-EPOCH = Form(
-    _REMEDY, {"theta": Numbers("P", "float32 float16")}, {"file": str, "accuracy?": Number(0, 1), "loss?": Number()}
-)
-LATEST = Form(_REMEDY, {"theta": Numbers("P")}, {"file": str, "figures": [(None, _FIGURES)]})
+_OLD = "version 0.1.0, whose experts have neither name nor digest"
+_SAID = {"file": str, "accuracy?": Number(0, 1), "loss?": Number()}
+EPOCH = Form(_REMEDY, {"theta": Numbers("P", "float32 float16")}, _SAID, unnamed=_OLD)
+LATEST = Form(_REMEDY, {"theta": Numbers("P")}, {"file": str, "figures": [(None, _FIGURES)]}, unnamed=_OLD)
 
 
 def load_theta(

@@ -18,7 +18,7 @@ from ..core import UserError
 from ..guard.fork import command_fork
 from ..guard.repair import command_check
 from .options import TakesSettings
-from .words import File, Flag, Folder, Text, Words, number
+from .words import File, Flag, Folder, Text, Words, bounded, number
 
 # %% ../../nbs/shell/6_care.ipynb #3347fd25
 @dataclass
@@ -85,8 +85,10 @@ class StudioCommand:
     "A page in the browser"
 
     folder: Folder = Path("runs")  # where runs lie
-    port: Annotated[int | None, number(int)] = 8866  # 0 for any that is free
-    upload: Annotated[float | None, number()] = 256.0  # megabytes of photographs that come at once, at most
+    port: Annotated[int | None, number(int), bounded("--port")] = 8866  # 0 for any that is free
+    upload: Annotated[float | None, number(), bounded("--upload")] = (
+        256.0  # megabytes of photographs that come at once, at most
+    )
     no_browser: Flag = False  # print the address, and open nothing
 
     again = "runs go on; the same command opens the page again"

@@ -9,7 +9,7 @@ __all__ = ['read_header', 'Seen', 'glance_at_run', 'runs_below', 'say_runs', 'Ru
 import json
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -60,13 +60,26 @@ def _record(path):
     return about
 
 
+@contextmanager
+def _about(path):
+    "In this block, what is wrong is wrong with this file"
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
+        raise e if isinstance(e, DamagedFile) else DamagedFile(path, e) from None
+
+
 def _whole(value):
     return value if isinstance(value, int) else 0
 
 
 def _experts_done(folder, epochs):
     latest = sorted(folder.glob("expert_*/latest.safetensors"))
-    return sum(len(read_header(path).get("figures", [])) > epochs for path in latest)
+    done = 0
+    for path in latest:
+        with _about(path):
+            done += len(read_header(path).get("figures", [])) > epochs
+    return done
 
 
 def _figures(report):
@@ -85,7 +98,9 @@ def _look(folder, s):
     evaluated = bool(report) and textures
     finished = textures and steps >= _whole(s.get("distill_steps"))
     states = {"evaluated": evaluated and finished, "textures": finished, "distilling": steps, "experts": done}
-    return next((name for name, is_so in states.items() if is_so), "begun"), done, steps, _figures(report)
+    with _about(folder / "report.json"):
+        figures = _figures(report)
+    return next((name for name, is_so in states.items() if is_so), "begun"), done, steps, figures
 
 
 def glance_at_run(
@@ -98,10 +113,11 @@ def glance_at_run(
         with suppress(OSError):  # a file of a run that goes on may be gone by now
             size += path.lstat().st_size
     try:
-        s = _record(folder / "run.json").get("settings", {})
+        with _about(folder / "run.json"):
+            s = dict(_record(folder / "run.json").get("settings", {}))
         state, done, steps, figures = _look(folder, s)
-    except (UserError, OSError, ValueError, TypeError, KeyError, AttributeError) as e:
-        name = Path(getattr(e, "path", None) or folder)
+    except (UserError, OSError) as e:
+        name = Path(getattr(e, "path", None) or getattr(e, "filename", None) or folder)
         state, done, steps, figures = "damaged", 0, 0, printable(name.relative_to(folder))
     wanted = [_whole(s.get(name)) if isinstance(s, dict) else 0 for name in ("experts", "distill_steps")]
     about = ", ".join(str(s[name]) for name in ("data", "canvas_size") if isinstance(s, dict) and name in s)

@@ -36,8 +36,15 @@ def unset(
     return "" if shown in ("None", "", "''", "()", "False") else f"(default: {shown})"
 
 # %% ../../nbs/shell/1_words.ipynb #0528b6cc
-Folder = Annotated[Path | None, word(clean_path, "FOLDER"), arg(help_behavior_hint=unset)]
-File = Annotated[Path | None, word(clean_path, "FILE"), arg(help_behavior_hint=unset)]
+def _read_path(text):
+    "An empty word is a shell's variable that was not set, and no way to say this folder"
+    if not text.strip():
+        raise ValueError("a path is empty: name a file or a folder, or . for this one")
+    return clean_path(text)
+
+
+Folder = Annotated[Path | None, word(_read_path, "FOLDER"), arg(help_behavior_hint=unset)]
+File = Annotated[Path | None, word(_read_path, "FILE"), arg(help_behavior_hint=unset)]
 Text = Annotated[str | None, word(str, "TEXT"), arg(help_behavior_hint=unset)]
 Flag = Annotated[bool, arg(help_behavior_hint="")]
 Words = Annotated[UseAppendAction[tuple[Annotated[str, word(str, "NAME=VALUE")], ...]], arg(help_behavior_hint="")]

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import wearable_imagenet
 from ..core import UserError, printable
+from ..guard.bounds import check_bound
 from ..guard.place import check_room
 from .page import StudioPage
 from .upload import Limits
@@ -130,5 +131,7 @@ def command_studio(
     a,  # the parsed command line: port, folder, upload, no_browser
 ):
     "Serve the studio"
+    check_bound("--port", a.port)
+    check_bound("--upload", a.upload)
     once = round(a.upload * 2**20)
     serve_studio(a.folder, a.port, Limits(once=once, whole=max(once, Limits().whole)), not a.no_browser)
