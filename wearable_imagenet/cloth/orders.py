@@ -113,7 +113,7 @@ def _smaller_options(
     share: float,  # of its megabytes that are allowed
 ) -> dict[str, list]:  # option → values to try, the one that changes least first
     "What may be ordered instead"
-    less = [math.sqrt(share) * part for part in (1, 0.95, 0.9, 0.8)]
+    less = [math.sqrt(share) * part for part in (1, 0.95, 0.9, 0.8, 0.65, 0.5)]
     tries = {} if a.format == "jpeg" else {"format": ["jpeg"]}
     if a.sheet:
         tries["sheet"] = [
