@@ -20,6 +20,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 
 from conftest import ROOT, SMALL, sets
 from tools.reference import commands_page, module_page, modules, settings_page
+from tools.website import own_words
 from wearable_imagenet import commands
 from wearable_imagenet.cli import COMMANDS, main
 from wearable_imagenet.settings import PRESETS, DistillSettings, make_settings
@@ -117,6 +118,22 @@ def test_lessons_install_what_they_need(there, monkeypatch, capsys):
     assert done == ([] if there else wanted)
 
 
+READ = sorted(path for kind in ("tutorials", "results", "notes") for path in (ROOT / "nbs" / kind).glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", READ, ids=lambda path: path.stem)
+def test_pictures_of_lessons_results_and_notes_say_what_is_seen(path):
+    """In words of their own, which are neither code nor a file's name, and are said of no other picture of the page."""
+    found = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        shown = [kind for output in cell.get("outputs", []) for kind in output.get("data", {})]
+        if any(kind.startswith("image/") for kind in shown) and "#| hide" not in cell.source:
+            words = own_words(cell)
+            assert len(words.split()) > 5 and not re.search(r"\w\(|^\S+\.(png|jpe?g)$", words), (cell.id, words)
+            found.append(words)
+    assert len(set(found)) == len(found), found
+
+
 # The built site
 
 
@@ -139,7 +156,9 @@ class Page(HTMLParser):
         self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
         self.links += [given["href"]] if tag == "a" and given.get("href") else []
         self.loads += [given[n] for n in ("src", "href") if tag in ("img", "script", "link", "iframe") and given.get(n)]
-        self.silent += [given["src"]] if tag == "img" and not given.get("alt", "").strip() else []
+        words = given.get("alt", "").strip()
+        if tag == "img" and (not words or re.fullmatch(r"\S+\.(png|jpe?g|svg|gif|webp)", words)):
+            self.silent += [given["src"]]
 
 
 def test_no_link_is_dead(site, pages):
@@ -162,6 +181,7 @@ def test_no_link_is_dead(site, pages):
 
 
 def test_every_picture_has_words(pages):
+    """No alternative text is empty, or the name of a file."""
     assert {name: page.silent for name, page in pages.items() if page.silent} == {}
 
 
