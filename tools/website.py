@@ -14,7 +14,6 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
-from sphinx.cmd.build import main as sphinx
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # this checkout, whether or not it is installed
@@ -150,6 +149,8 @@ def stage() -> None:
 
 
 if __name__ == "__main__":
+    from sphinx.cmd.build import main as sphinx  # the extra `docs`
+
     stage()
     target = Path(
         sys.argv[1] if len(sys.argv) > 1 else ROOT / SETTINGS["doc_path"]
