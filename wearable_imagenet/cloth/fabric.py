@@ -114,7 +114,7 @@ def print_file(
     t: Textures,  # the textures
     index: int,  # which canvas
     folder: Path,  # where prints go
-    kind: str = "",  # sheet, proof, or nothing for a tile
+    kind: str = "",  # sheet, proof, a printer's name, or nothing for a tile
     suffix: str = "png",  # of the file
 ) -> Path:
     "Where the print of a canvas lies"

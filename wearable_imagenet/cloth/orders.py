@@ -99,7 +99,7 @@ def print_files(
     run: Run,  # a run, or a file of textures
     t: Textures,  # its textures
     a,  # the parsed command line: out, name, force
-    kind: str,  # sheet, proof, or nothing for a tile
+    kind: str,  # sheet, proof, a printer's name, or nothing for a tile
     suffix: str,  # png, tiff or jpeg
 ) -> dict[int, Path]:  # canvas -> the file to write
     "What is to be printed where"
@@ -162,7 +162,7 @@ def command_print(
     pixels = len(_wanted_canvases(t, a.name)) * sides[0] * sides[1] * order.dpi**2
     check_work("this print", seconds=pixels / _PIXELS, yes=a.yes)
     progress = partial(tqdm, leave=False, mininterval=0.5, disable=order.sheet is None)
-    kind = "proof" if a.proof else "sheet" if order.sheet else ""
+    kind = "proof" if a.proof else a.printer.lower() if a.printer else "sheet" if order.sheet else ""
     files, lost = print_files(run, t, a, kind, suffix), {}
     for i, path in files.items():
         with own_place(run, path):
