@@ -46,6 +46,11 @@ SMALL = dict(
 )
 
 
+BRIEF = SMALL | dict(experts=1, train_epochs=2, expert_epochs=1, max_start_epoch=1, student_steps=1, distill_steps=2)
+BRIEF |= dict(eval_networks=1, eval_epochs=2)
+LONG = os.environ.get("WEARABLE_IMAGENET_LONG") == "1"
+
+
 def sets(**settings) -> list[str]:
     """Settings as arguments of the command."""
     return [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]

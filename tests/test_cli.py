@@ -21,7 +21,7 @@ COMMANDS = {
     "experts": ["--run", "--preset", "--data", "--settings", "--set"],
     "distill": ["--run", "--preset", "--data", "--settings", "--set"],
     "evaluate": ["--run", "--preset", "--data", "--settings", "--set"],
-    "tile": ["--run", "--out", "--force", "--yes", "--tiles", "--repeat"],
+    "tile": ["--run", "--out", "--force", "--yes", "--tiles", "--repeat", "--for"],
     "gallery": ["--out", "--force", "--inches", "0.5 to 16 inches"],
     "check": ["--repair"],
     "fork": ["--from", "--set", "checkpoint"],
@@ -271,7 +271,7 @@ def test_damaged_run(name, content, refuse, finished):
         (["print", "--inches", "0"], ["--inches 0", "0.01"]),
         (["print", "--inches", "nan"], ["inches nan"]),
         (["print", "--inches", "inf"], ["inches inf"]),
-        (["print", "--dpi", "-1"], ["--dpi -1", "1 to 10000"]),
+        (["print", "--dpi", "-1"], ["--dpi -1", "1 to 10,000"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else value,
 )

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 
 from conftest import ROOT, sets
 from tools.hostile import LEFT_OUT
+from tools.release import PLACES, find_faults
 
 TINY_DEMO = dict(
     crop_size=8,
@@ -217,3 +218,22 @@ def test_constraints_are_versions_that_the_requirements_allow():
     for requirement in map(Requirement, words):
         assert requirement.specifier.contains(tried[requirement.name.lower()], prereleases=True), requirement
     assert len(tried) == len({Requirement(word).name for word in words})
+
+
+def test_this_version_can_be_released(tmp_path):
+    """By the rule that the workflow asks. Without a day, with a day that is none, or with another version in any place,
+    it says which file is at fault."""
+    version = settings()["version"]
+    assert find_faults(f"v{version}") == []
+    assert find_faults(version) and find_faults("v9.9") and len(find_faults("v9.9.9")) == len(PLACES)
+    for name, (before, after) in {
+        "CITATION.cff": (version, "0.0.1"),
+        "CHANGELOG.md": (rf"## {version} \(.*\)", f"## {version} (unreleased)"),
+        "settings.ini": (f"version = {version}", f"version = {version}0"),
+    }.items():
+        for place in PLACES:
+            (tmp_path / place).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / place, tmp_path / place)
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(re.sub(before, after, text), encoding="utf-8")
+        assert [fault.split()[0] for fault in find_faults(f"v{version}", tmp_path)] == [name]

@@ -11,6 +11,8 @@ import inspect
 import os
 import re
 import shlex
+import shutil
+import textwrap
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
@@ -18,18 +20,17 @@ import nbformat
 import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
-from conftest import ROOT, SMALL, sets
+from conftest import BRIEF, LONG, ROOT, sets
 from tools.reference import commands_page, module_page, modules, settings_page
+from tools.website import own_words
 from wearable_imagenet import commands
-from wearable_imagenet.cli import COMMANDS, main
+from wearable_imagenet.cli import COMMANDS, main, read_command
+from wearable_imagenet.commands import find_settings
 from wearable_imagenet.settings import PRESETS, DistillSettings, make_settings
 
 LESSONS = sorted((ROOT / "nbs/tutorials").glob("*.ipynb"))
 HOWTO = sorted((ROOT / "nbs/howto").glob("*.md"))
 ENTRY = re.compile(r"^`{6}\{py:(class|function|data)\} (\w+)(\((.*)\))?", re.MULTILINE)
-BRIEF = SMALL | dict(experts=1, train_epochs=2, expert_epochs=1, max_start_epoch=1, student_steps=1, distill_steps=2)
-BRIEF |= dict(eval_networks=1, eval_epochs=2)
-LONG = os.environ.get("WEARABLE_IMAGENET_LONG") == "1"
 CLONE = "git clone --quiet --depth 1 https://github.com/wearable-imagenet/wearable-imagenet"
 
 
@@ -78,19 +79,60 @@ def test_every_command_stands_in_the_reference(capsys):
         assert stopped.value.code == 0 and f"wearable-imagenet {name}" in capsys.readouterr().out
 
 
+BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(path, kind: str) -> list[str]:
+    """The fenced blocks of a page or notebook in one language."""
+    cells = nbformat.read(path, as_version=4).cells if path.suffix == ".ipynb" else []
+    text = (
+        "\n".join(c.source for c in cells if c.cell_type == "markdown") if cells else path.read_text(encoding="utf-8")
+    )
+    return [textwrap.dedent(inner) for found, inner in BLOCK.findall(text) if found == kind]
+
+
 @pytest.mark.parametrize("page", HOWTO, ids=lambda page: page.stem)
 def test_commands_of_how_to_pages_run(page, photos, tmp_path, monkeypatch, capsys):
     """One after the other, on a few photographs and at a small size."""
     monkeypatch.chdir(tmp_path)
-    lines = re.findall(r"^ *wearable-imagenet (.+)", page.read_text(encoding="utf-8"), re.MULTILINE)
-    assert lines
-    for line in lines if LONG else [line for line in lines if not line.startswith("gallery")]:  # garments take a while
-        words = [word.replace("path/to/photographs", str(photos)) for word in shlex.split(line)]
+    lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+    assert lines and {line.split()[0] for line in lines} == {"wearable-imagenet"}
+    for line in lines if LONG else [line for line in lines if " gallery" not in line]:  # garments take a while
+        words = [word.replace("path/to/photographs", str(photos)) for word in shlex.split(line)[1:]]
         small = sets(**BRIEF) if words[0] in ("demo", "distill") else []
         small += ["--data", f"folder:{photos}"] if words[0] == "distill" else []
         assert main(words + small) == 0, capsys.readouterr().err
-    for block in re.findall(r"^```python\n(.+?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+    for block in blocks(page, "python"):
         exec(block, {})
+
+
+def test_the_command_of_the_results_runs(tmp_path, monkeypatch, capsys):
+    """On a copy of the file, with one network that is hardly trained."""
+    (block,) = blocks(ROOT / "nbs/results.md", "sh")
+    command, *words = shlex.split(block)
+    assert command == "wearable-imagenet"
+    (tmp_path / words[1]).parent.mkdir(parents=True)
+    shutil.copy(ROOT / words[1], tmp_path / words[1])
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, *sets(eval_networks=1, eval_epochs=1)]) == 0, capsys.readouterr().err
+    assert "accuracy of textures" in capsys.readouterr().out
+
+
+def test_commands_for_many_machines_are_read():
+    """Those of the notebook about them, whoever starts them: `tests/test_ranks.py` runs such ones."""
+    text = " ".join(blocks(ROOT / "nbs/notes/machines.ipynb", "sh")).replace("\\\n", " ")
+    found = re.findall(r"wearable[-_]imagenet ((?:demo|experts|distill|evaluate) .*)", text)
+    assert len(found) >= 4
+    for line in found:
+        a = read_command(shlex.split(line))
+        find_settings("nowhere", a.preset, a.settings, a.data, a.set)
+
+
+def test_no_block_of_a_how_to_page_is_left_out():
+    """Pages under "How to" have blocks in these languages alone, and the tests above run them."""
+    for page in (*HOWTO, ROOT / "nbs/results.md"):
+        kinds = [kind for kind, _ in BLOCK.findall(page.read_text(encoding="utf-8"))]
+        assert set(kinds) <= {"sh", "python", "text"}, page
 
 
 def install_cell(path) -> str:
@@ -117,6 +159,22 @@ def test_lessons_install_what_they_need(there, monkeypatch, capsys):
     assert done == ([] if there else wanted)
 
 
+READ = sorted(path for kind in ("tutorials", "results", "notes") for path in (ROOT / "nbs" / kind).glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", READ, ids=lambda path: path.stem)
+def test_pictures_of_lessons_results_and_notes_say_what_is_seen(path):
+    """In words of their own, which are neither code nor a file's name, and are said of no other picture of the page."""
+    found = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        shown = [kind for output in cell.get("outputs", []) for kind in output.get("data", {})]
+        if any(kind.startswith("image/") for kind in shown) and "#| hide" not in cell.source:
+            words = own_words(cell)
+            assert len(words.split()) > 5 and not re.search(r"\w\(|^\S+\.(png|jpe?g)$", words), (cell.id, words)
+            found.append(words)
+    assert len(set(found)) == len(found), found
+
+
 # The built site
 
 
@@ -139,7 +197,9 @@ class Page(HTMLParser):
         self.anchors |= {given[name] for name in ("id", "name") if given.get(name)}
         self.links += [given["href"]] if tag == "a" and given.get("href") else []
         self.loads += [given[n] for n in ("src", "href") if tag in ("img", "script", "link", "iframe") and given.get(n)]
-        self.silent += [given["src"]] if tag == "img" and not given.get("alt", "").strip() else []
+        words = given.get("alt", "").strip()
+        if tag == "img" and (not words or re.fullmatch(r"\S+\.(png|jpe?g|svg|gif|webp)", words)):
+            self.silent += [given["src"]]
 
 
 def test_no_link_is_dead(site, pages):
@@ -162,6 +222,7 @@ def test_no_link_is_dead(site, pages):
 
 
 def test_every_picture_has_words(pages):
+    """No alternative text is empty, or the name of a file."""
     assert {name: page.silent for name, page in pages.items() if page.silent} == {}
 
 

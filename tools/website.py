@@ -14,7 +14,6 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
-from sphinx.cmd.build import main as sphinx
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # this checkout, whether or not it is installed
@@ -67,12 +66,17 @@ def doors(page: str, module: str) -> str:
     return ""
 
 
-def alternative(cell, heading: str) -> str:
-    """Words for the picture that a cell shows: an explorer's own, those of `#| fig-alt:`, or where it stands and what draws it."""
+def own_words(cell) -> str:
+    """What a cell says of its picture: the words of `#| fig-alt:`, or an explorer's own; nothing if it has none."""
     said = [o.data["text/plain"] for o in cell.outputs if "data" in o and "text/plain" in o.data]
     own = [words for words in said if not words.startswith("<")]
     given = re.search(r"^#\| fig-alt: (.+)", cell.source, re.MULTILINE)
-    return given[1] if given else own[-1] if own else f"{heading}: {cell.source.strip().splitlines()[-1].strip()}"
+    return given[1] if given else own[-1] if own else ""
+
+
+def alternative(cell, heading: str) -> str:
+    """Words for the picture that a cell shows; in a room these may be where it stands and what draws it."""
+    return own_words(cell) or f"{heading}: {cell.source.strip().splitlines()[-1].strip()}"
 
 
 def dress(cell, heading: str):
@@ -145,6 +149,8 @@ def stage() -> None:
 
 
 if __name__ == "__main__":
+    from sphinx.cmd.build import main as sphinx  # the extra `docs`
+
     stage()
     target = Path(
         sys.argv[1] if len(sys.argv) > 1 else ROOT / SETTINGS["doc_path"]

@@ -118,7 +118,8 @@ def read_command(
     return a
 
 # %% ../nbs/26_cli.ipynb #249857e4
-_PLAIN = str.maketrans({"→": "->", "×": "x", "±": "+-", "…": "...", "–": "-", "−": "-", "α": "lr", "•": "*", "‖": "|"})
+_PLAIN = {"→": "->", "×": "x", "±": "+-", "…": "...", "–": "-", "−": "-", "α": "lr", "•": "*", "‖": "|"}
+_PLAIN = str.maketrans(_PLAIN | {"⁻": "^-", "⁶": "^6", "³": "3", "⁰": "0"})  # those of bounds
 
 
 def print_completion(

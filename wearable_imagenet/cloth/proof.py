@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .fabric import Printed, print_tile
-from .files import about, find_writer
+from .files import about, find_writers
 from .sheet import Cloth, Order, strips
 from ..core import UserError, say_size, write_file
 from ..figure import Picture, own_style
@@ -115,7 +115,7 @@ def print_proof(
     "Write a proof sheet"
     if not 50 <= order.dpi <= 600:
         raise UserError(f"dpi {order.dpi:g} is not for a proof sheet: use 50 to 600")
-    write = find_writer(path, (1, 1))
+    write = find_writers(path, (1, 1))[""]
     fig, printed = draw_proof(t, index, order)
     canvas = FigureCanvasAgg(fig)
     canvas.draw()

@@ -66,6 +66,15 @@ def _plain(
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~&$-])", r"\\\1", printable(text))
 
 
+def _count(
+    number: int,  # of things
+    word: str,  # one of them
+) -> str:
+    "How many, in words that agree"
+    plural = word + ("es" if word.endswith("s") else "s")
+    return f"{number} {word if number == 1 else plural}"
+
+
 def figure_lines(
     report: dict,  # of a run; may be empty
 ) -> list[str]:  # of Markdown
@@ -89,7 +98,8 @@ def card(
     s, size = t.settings, say_size(t.canvases.shape[2:])
     data = "" if s.data == "materials" else f" --data {shlex.quote(s.data)}"
     one = shlex.quote(t.classes[t.y[0]])
-    what = f"{len(t)} textures of {size} pixels for {len(t.classes)} classes: {', '.join(map(_plain, t.names))}."
+    many, classes = _count(len(t), "texture"), _count(len(t.classes), "class")
+    what = f"{many} of {size} pixels for {classes}: {', '.join(map(_plain, t.names))}."
     how = f"They were distilled from `{s.data}` by wearable-imagenet {package_version()}. "
     use = ["tile FILE", f"print FILE --class {one} --inches 6", "gallery FILE", f"evaluate FILE{data}"]
     parts = [
@@ -167,5 +177,5 @@ def command_share(
     with own_place(run, path):
         share_run(run, path, a.rights)
     figures = "figures" if run.figures else "no figures (not evaluated)"
-    what = f"{len(t)} textures of {say_size(t.canvases.shape[2:])} px in 16 bits, {figures}, pictures, rights"
+    what = f"{_count(len(t), 'texture')} of {say_size(t.canvases.shape[2:])} px in 16 bits, {figures}, pictures, rights"
     print(f"{path}  {path.stat().st_size / 1e6:.1f} MB: {what}")

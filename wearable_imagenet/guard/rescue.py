@@ -117,7 +117,8 @@ def say_fork(
     "The command that begins another run"
     new = new or next(p for k in count(2) if not os.path.lexists(p := f"{Path(folder)}-{k}"))
     begin = [] if experts else ["--from", "settings"]
-    sets = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
+    options = {name: "--" + name.replace("_", "-") for name in changes if name != "data"}  # which has none here
+    sets = [w for k, v in changes.items() for w in ([options[k], f"{v}"] if k in options else ["--set", f"{k}={v}"])]
     return say_command("fork", Path(folder), new, *begin, *sets)
 
 # %% ../../nbs/guard/7_rescue.ipynb #62e89d2a

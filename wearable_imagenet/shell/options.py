@@ -7,7 +7,7 @@ __all__ = ['Preset', 'RepeatWord', 'TakesSettings', 'Stage', 'DemoCommand', 'Exp
            'Look', 'TileCommand', 'PrintCommand', 'GalleryCommand']
 
 # %% ../../nbs/shell/5_options.ipynb #ba84b540
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 from ..cloth.orders import command_print
 from ..cloth.printers import read_printers
 from ..commands import command_evaluate, command_gallery, command_stage, command_tile, run_demo
+from ..core import UserError
 from ..repeat import Repeat, parse_repeat
 from ..settings import PRESETS
 from .words import File, Flag, Folder, Text, Words, bounded, number, unset, word
@@ -124,9 +125,15 @@ class TileCommand(Look):
 
     tiles: _Tiles = 3  # how many times each texture is laid
     repeat: RepeatWord = None  # lay the tiles otherwise than they were made for: a name or shift:DX,DY
+    printer: _Printer = None
 
     def __call__(self):
-        command_tile(self)
+        if self.printer is None:
+            return command_tile(self)
+        if self.tiles != 3:
+            raise UserError("--for writes single tiles: leave --tiles out, or use print --sheet")
+        common = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "tiles"}
+        PrintCommand(**common)()
 
 
 @dataclass
