@@ -114,7 +114,7 @@ def ranks(tmp_path_factory, cache):
     jobs = Ranks(tmp_path_factory.mktemp("ranks"))
     yield jobs
     jobs.server.stdin.close()
-    jobs.server.wait(20)
+    jobs.server.wait(90)
 
 
 def lines(said):

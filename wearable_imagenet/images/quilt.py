@@ -88,10 +88,10 @@ def cheapest_path(
     cost: torch.Tensor,  # (R, n), infinite where the path may not go
 ) -> torch.Tensor:  # (n,) rows
     "The path from the first column to the last that costs least and changes by one row at most"
-    cost, rows = cost.numpy(), len(cost)
-    total = np.full((cost.shape[1], rows + 2), np.inf, cost.dtype)  # of the cheapest way to each place; an edge around
-    total[0, 1:-1] = cost[:, 0]
-    for before, now, column in zip(total, total[1:, 1:-1], cost.T[1:]):
+    table = cost.numpy()
+    total = np.full((table.shape[1], len(table) + 2), np.inf, table.dtype)  # of the cheapest way to each place
+    total[0, 1:-1] = table[:, 0]
+    for before, now, column in zip(total, total[1:, 1:-1], table.T[1:]):
         np.minimum(before[:-2], before[1:-1], out=now)
         np.minimum(now, before[2:], out=now)
         now += column
