@@ -830,6 +830,37 @@ def test_experts_that_stand_still(tmp_path, photos):
     assert Run(follow(lines[-1])).settings.expert_lr == 1e-11
 
 
+def test_experts_that_run_away(tmp_path, photos):
+    """Kind 7: where experts end at chance one command, as it is printed, begins again with a smaller step size."""
+    small = SMALL | dict(experts=2, train_epochs=3, max_start_epoch=1, expert_lr=100)
+    status, lines, said = call(["experts", "--run", tmp_path / "a run", "--data", f"folder:{photos}", *sets(**small)])
+    assert status == 0 and len(lines) == 1 and "of 2 experts ended at chance" in lines[0], said
+    assert Run(follow(lines[0])).settings.expert_lr == 10
+
+
+def test_a_fork_that_needs_other_experts_names_one_command(undisturbed, tmp_path):
+    """Kind 5: settings of experts, and experts of version 0.1.0, which had neither name nor digest."""
+    run, new = linked(undisturbed, tmp_path / "run"), tmp_path / "new"
+    status, lines, said = call(["fork", run, new, "--set", "levels=1", "--expert-lr", "0.5"])
+    assert_told(status, lines, said)
+    made = Run(follow(lines[-1])).settings
+    assert (made.expert_lr, made.levels) == (0.5, 1)
+    for path in run.glob("experts/*/*"):
+        tensors, about = about_of(path)
+        path.unlink()
+        path.write_bytes(
+            save(tensors, {"about": json.dumps({k: v for k, v in about.items() if k not in ("file", "sha256")})})
+        )
+    shutil.rmtree(new)
+    status, lines, said = call(["fork", run, new])
+    assert_told(status, lines, said)
+    assert "were written by version 0.1.0" in lines[-1] and "damaged" not in said
+    assert follow(lines[-1]) == str(new)
+    before, (status, _, said) = tree(run), call(["check", run])
+    assert status == 1 and "experts     old" in said and "damaged" not in said, said
+    assert said.strip().endswith(f"experts --run {run} trains them again") and tree(run) == before
+
+
 def test_students_that_run_away(undisturbed, tmp_path):
     """Kind 7: where α is held still and far too large the run says so at its end, even to those who silence warnings."""
     new = tmp_path / "new"
@@ -887,6 +918,25 @@ def test_the_cache_is_compared_with_its_fingerprint(tmp_path, photos):
     path.write_bytes(data + b"\0" * (info.st_size - len(data)))
     os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
     assert load_data(f"folder:{folder}", 8, cache).fingerprint != first.fingerprint
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of Unix")
+def test_a_system_that_is_out_of_files_is_no_damage(seen, tmp_path):
+    """Kind 3: what cannot be opened now is whole: nothing says to take it away, and nothing does."""
+    run = linked(seen, tmp_path / "run")
+    before, (soft, hard) = tree(run), resource.getrlimit(resource.RLIMIT_NOFILE)
+    for words in (["fork", run, tmp_path / "new"], ["evaluate", "--run", run], ["check", run, "--repair"]):
+        next_one = os.open(os.devnull, os.O_RDONLY)
+        os.close(next_one)
+        for more in (1, 2, 3):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (next_one + more, hard))
+            try:
+                status, _, said = call(words)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert "damaged" not in said and "fault of the program" not in said, said
+            assert {name: held for name, held in tree(run).items() if name in before} == before
+            shutil.rmtree(tmp_path / "new", ignore_errors=True)
 
 
 def test_folders_without_end(tmp_path):

@@ -27,7 +27,7 @@ from .images.dataset import Dataset
 from .pictures import draw_tilings
 from .ranks.share import by_first, first_says, held_by_first, open_together
 from .repeat import check_repeat
-from .run import Run, drop_results
+from .run import Run, check_folder, drop_results
 from .scores import most_confused, say_classes
 from .settings import DistillSettings, make_settings, settings_text
 from .stages import arm_figures, find_data, run_distill, run_evaluate, work_on
@@ -61,6 +61,7 @@ def find_settings(
     changes: list[str] | dict = (),  # name=value, or names and values
 ) -> DistillSettings:
     "The settings that a command asks for, checked"
+    check_folder(Run(run))
     known, own = {}, Run(run).settings_file
     files = ([own] if preset is None and own.exists() else []) + ([file] if file else [])
     for path in files:

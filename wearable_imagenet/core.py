@@ -259,12 +259,16 @@ def load_file(
     from safetensors import SafetensorError, safe_open
 
     check_file(path)
-    try:
-        with torch.inference_mode(False), safe_open(path, "pt") as f:
-            tensors = {name: f.get_tensor(name) for name in f.keys()}
-            about = json.loads((f.metadata() or {})["about"])
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, RuntimeError) as e:
-        raise DamagedFile(path, e) from None
+    with open(path, "rb"):  # what the system refuses is no damage
+        try:
+            with torch.inference_mode(False), safe_open(path, "pt") as f:
+                tensors = {name: f.get_tensor(name) for name in f.keys()}
+                about = json.loads((f.metadata() or {})["about"])
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, RuntimeError) as e:
+            if "memory" in str(e):
+                raise MemoryError from None
+            open(path, "rb").close()  # a second file, as above
+            raise DamagedFile(path, e) from None
     if not isinstance(about, dict):
         raise DamagedFile(path, "nothing is said about its tensors")
     check_digest(path, about, tensors)

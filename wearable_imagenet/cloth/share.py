@@ -7,6 +7,7 @@ __all__ = ['sendable', 'rights_text', 'figure_lines', 'card', 'share_members', '
 
 # %% ../../nbs/cloth/14_share.ipynb #b17a0852
 import io
+import os
 import re
 import shlex
 import tempfile
@@ -171,7 +172,11 @@ def command_share(
     "Write one file to send, of a run or of a file of textures"
     run = Run(a.run)
     t = run.textures
-    own = run.folder.with_suffix(".zip") if run.is_file else run.place(f"{run.folder.resolve().name}.zip")
+    own = (
+        run.folder.with_suffix(".zip")
+        if run.is_file
+        else run.place(f"{os.path.basename(os.path.realpath(run.folder))}.zip")
+    )
     path = check_place_for(a.out or own, (".zip",), a.force, (run.textures_file,))
     check_work("this file", 24.0 * 9 * t.canvases.shape[2:].numel() * min(len(t), _MANY), yes=a.yes)
     with own_place(run, path):

@@ -105,6 +105,8 @@ def look_at_experts(
     due: bool,  # whether all of them should be there
 ) -> list[Finding]:
     "Every file of every expert"
+    if run.experts_folder.is_dir():
+        os.listdir(run.experts_folder)  # a folder that may not be read is not an empty one
     numbers = {*numbers_of(run.experts_folder.glob("expert_*")), *(range(s.experts) if s and due else ())}
     size: dict[str, int] = {}
     return [f for i in sorted(numbers) for f in _look_at_expert(run, i, s, size)] or [
@@ -153,7 +155,7 @@ def look_at_images(
     except (UserError, OSError) as e:
         return Finding("images", "missing", place, printable(str(e))), None
     if data is None:
-        state, why = ("damaged", "what was decoded is not whole") if folder.exists() else ("to come", "")
+        state, why = ("damaged", "what was decoded is not whole") if os.path.exists(folder) else ("to come", "")
         return Finding("images", state, folder, why), None
     data = hold_out(data, s.hold_out, s.seed) if s.hold_out else data
     if mark not in ("", data.fingerprint):

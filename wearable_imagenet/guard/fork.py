@@ -21,7 +21,7 @@ from .form import read_record, write_record
 from .lock import own_folder
 from .rescue import changed_experts, say_command, say_fork
 from ..images.dataset import Dataset
-from ..run import FREE, RUN, Run, check_steps, open_run
+from ..run import FREE, RUN, Run, check_folder, check_steps, open_run
 from ..settings import DistillSettings, settings_text
 from ..stages import find_data
 
@@ -118,7 +118,7 @@ def fork_run(
 ):
     "A new run that begins from another one"
     check_fork(run, now, begin)
-    if run.folder.resolve() in new.folder.resolve().parents:
+    if Path(os.path.realpath(run.folder)) in Path(os.path.realpath(new.folder)).parents:
         raise UserError(f"{printable(new.folder)} lies in the run it begins from: name a folder elsewhere")
     if os.path.lexists(new.folder) and not new.folder.is_dir():
         raise UserError(f"{printable(new.folder)} is a file: name a folder for the run")
@@ -138,6 +138,7 @@ def command_fork(
 ):
     "Begin a run from another one"
     run, new = Run(a.run), Run(a.new)
+    check_folder(run)
     read_record(run.settings_file, RUN)  # missing or damaged: say so, rather than begin with a preset
     now = find_settings(run, changes=a.set)
     try:

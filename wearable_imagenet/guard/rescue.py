@@ -101,11 +101,19 @@ def changed_experts(
     return [name for name in OF_EXPERTS if getattr(was, name) != getattr(now, name)] + longer
 
 
+def _typed(word):
+    "A word as a shell takes it, byte by byte where letters cannot be shown"
+    if printable(word) == word:
+        return shlex.quote(word)
+    plain = lambda c: c.isascii() and (c.isalnum() or c in "/._-")
+    return "$'" + "".join(c if plain(c) else "".join(f"\\x{b:02x}" for b in os.fsencode(c)) for c in word) + "'"
+
+
 def say_command(
     *words: str | Path,  # after the program's name
 ) -> str:  # on one line
     "A command as it is typed, with quotes where a path needs them"
-    return printable(shlex.join(["wearable-imagenet", *map(str, words)]))
+    return " ".join(["wearable-imagenet", *(_typed(str(word)) for word in words)])
 
 
 def say_fork(

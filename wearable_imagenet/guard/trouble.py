@@ -37,10 +37,20 @@ _HELPS = {
 }
 
 
+def _is_nowhere():
+    "Whether the folder that the program was started in is gone"
+    try:
+        return not os.getcwd()
+    except OSError:
+        return True
+
+
 def say_disk(
     e: OSError,  # what the system said
 ) -> str:
     "What a disk refused, in one line"
+    if e.errno == errno.ENOENT and not os.path.isabs(os.fsdecode(e.filename or "")) and _is_nowhere():
+        return "the folder that you are in is not there any more: change to another one, and give the command again"
     where = printable(os.fsdecode(e.filename)) if isinstance(e.filename, (str, bytes)) else "a file"
     said = " ".join(f"{where}: {e.strerror or e}".split())
     return f"{said}; {_HELPS[e.errno]}" if e.errno in _HELPS else said
