@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Preset', 'RepeatWord', 'TakesSettings', 'Stage', 'DemoCommand', 'ExpertsCommand', 'DistillCommand', 'EvaluateCommand',
-           'Look', 'TileCommand', 'PrintCommand', 'GalleryCommand']
+           'Look', 'PrintCommand', 'TileCommand', 'GalleryCommand']
 
 # %% ../../nbs/shell/5_options.ipynb #ba84b540
 from dataclasses import dataclass, fields
@@ -55,7 +55,7 @@ class Stage(TakesSettings):
     again = "the same command goes on from here"
     together = True  # with all ranks
 
-
+# %% ../../nbs/shell/5_options.ipynb #66c36745
 @dataclass
 class DemoCommand(Stage):
     "All stages"
@@ -118,24 +118,7 @@ class Look:
 
     again = _ANEW
 
-
-@dataclass
-class TileCommand(Look):
-    "A picture of tilings"
-
-    tiles: _Tiles = 3  # how many times each texture is laid
-    repeat: RepeatWord = None  # lay the tiles otherwise than they were made for: a name or shift:DX,DY
-    printer: _Printer = None
-
-    def __call__(self):
-        if self.printer is None:
-            return command_tile(self)
-        if self.tiles != 3:
-            raise UserError("--for writes single tiles: leave --tiles out, or use print --sheet")
-        common = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "tiles"}
-        PrintCommand(**common)()
-
-
+# %% ../../nbs/shell/5_options.ipynb #93b5605b
 @dataclass
 class PrintCommand(Look):
     "Files for a printer"
@@ -157,6 +140,23 @@ class PrintCommand(Look):
 
     def __call__(self):
         command_print(self)
+
+# %% ../../nbs/shell/5_options.ipynb #e2cf4fb7
+@dataclass
+class TileCommand(Look):
+    "A picture of tilings"
+
+    tiles: _Tiles = 3  # how many times each texture is laid
+    repeat: RepeatWord = None  # lay the tiles otherwise than they were made for: a name or shift:DX,DY
+    printer: _Printer = None
+
+    def __call__(self):
+        if self.printer is None:
+            return command_tile(self)
+        if self.tiles != 3:
+            raise UserError("--for writes single tiles: leave --tiles out, or use print --sheet")
+        common = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "tiles"}
+        PrintCommand(**common)()
 
 
 @dataclass
