@@ -20,7 +20,7 @@ from conftest import ROOT, command, run_command, tree
 from wearable_imagenet.cli import main
 from wearable_imagenet.textures import Textures
 
-DEMO = ROOT / "nbs/pictures/materials.safetensors"
+DEMO = ROOT / "nbs/results/materials.safetensors"
 CLASSES = ["dirt", "paving"]
 
 

@@ -643,7 +643,7 @@ def flops(repeats: int, width: int, n: int) -> list[dict]:
 
 def prints(repeats: int, yards: tuple) -> list[dict]:
     """Sheets of cloth at 150 dpi: the whole command, imports included."""
-    shown = Path(__file__).resolve().parents[1] / "nbs/pictures/materials.safetensors"
+    shown = Path(__file__).resolve().parents[1] / "nbs/results/materials.safetensors"
     with tempfile.TemporaryDirectory() as d:
         shutil.copy(shown, Path(d) / "textures.safetensors")
 

@@ -28,7 +28,7 @@ def readme() -> str:
     exporter = MarkdownExporter(config=Config(TemplateExporter=dict(exclude_output=True)))
     notebook.metadata["language_info"] = {"name": "python"}
     text, _ = exporter.from_notebook_node(notebook)
-    return LINK.sub(from_root, text.strip()).replace('"pictures/', '"nbs/pictures/') + "\n"
+    return LINK.sub(from_root, text.strip()).replace('("results/', '("nbs/results/') + "\n"
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ SMALL_TYPE = """() => [...document.querySelectorAll("body *")].filter(e => e.get
 @pytest.fixture(scope="module")
 def textures() -> Textures:
     """Five of the demo's classes, shifted by a third; one has a name that would like to be more than a name."""
-    t = Textures.load(ROOT / "nbs/pictures/materials.safetensors")
+    t = Textures.load(ROOT / "nbs/results/materials.safetensors")
     names = ["<img src=x onerror=alert(1)>", *t.classes[1:5]]
     settings = replace(t.settings, repeat=parse_repeat("shift:0,1/3"))
     return replace(t, canvases=t.canvases[:5], y=torch.arange(5), classes=names, settings=settings)

@@ -95,6 +95,9 @@ def _wanted_canvases(
     return [*range(len(t))]
 
 
+_SUFFIXES = dict(png=(".png",), tiff=(".tif", ".tiff"), jpeg=(".jpg", ".jpeg"))
+
+
 def print_files(
     run: Run,  # a run, or a file of textures
     t: Textures,  # its textures
@@ -102,9 +105,15 @@ def print_files(
     kind: str,  # sheet, proof, a printer's name, or nothing for a tile
     suffix: str,  # png, tiff or jpeg
 ) -> dict[int, Path]:  # canvas -> the file to write
-    "What is to be printed where"
-    files = {i: print_file(t, i, a.out or run.place("prints"), kind, suffix) for i in _wanted_canvases(t, a.name)}
-    return {i: check_place_for(p, (p.suffix,), a.force, (run.textures_file,)) for i, p in files.items()}
+    "What is to be printed where: in a folder, or in the one file that `out` names"
+    which, place = _wanted_canvases(t, a.name), a.out or run.place("prints")
+    one = place.suffix.lower() in sum(_SUFFIXES.values(), ()) and not place.is_dir()
+    if one and len(which) > 1:
+        raise UserError(
+            f"{printable(place)} is one file, and {len(which)} are asked for: name a folder, or one --class"
+        )
+    files = {i: place if one else print_file(t, i, place, kind, suffix) for i in which}
+    return {i: check_place_for(p, _SUFFIXES[suffix], a.force, (run.textures_file,)) for i, p in files.items()}
 
 # %% ../../nbs/cloth/13_orders.ipynb #830c859a
 def _smaller_options(
@@ -114,7 +123,7 @@ def _smaller_options(
 ) -> dict[str, list]:  # option → values to try, the one that changes least first
     "What may be ordered instead"
     less = [math.sqrt(share) * part for part in (1, 0.95, 0.9, 0.8, 0.65, 0.5)]
-    tries = {} if a.format == "jpeg" else {"format": ["jpeg"]}
+    tries: dict[str, list] = {} if a.format == "jpeg" else {"format": ["jpeg"]}
     if a.sheet:
         tries["sheet"] = [
             "x".join(f"{math.floor(10 * v * side) / 10:g}" for v in sheet_inches(a.sheet)) + "in" for side in less
