@@ -271,7 +271,7 @@ def test_damaged_run(name, content, refuse, finished):
         (["print", "--inches", "0"], ["--inches 0", "0.01"]),
         (["print", "--inches", "nan"], ["inches nan"]),
         (["print", "--inches", "inf"], ["inches inf"]),
-        (["print", "--dpi", "-1"], ["--dpi -1", "1 to 10,000"]),
+        (["print", "--dpi", "-1"], ["--dpi -1", "1 to 10000"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else value,
 )

@@ -17,11 +17,12 @@ def say_number(
 ) -> str:
     "A number as people write it"
     if value == 2**63 - 1:
-        return "2⁶³−1"
-    if 0 < value < 1e-6:
-        return "10" + f"{math.log10(value):.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    text = f"{value:,.6f}".rstrip("0").rstrip(".")
-    return text if value >= 10_000 else text.replace(",", "")
+        return "2**63-1"
+    if 0 < value < 1e-6 or value >= 1e9:
+        return f"{value:.0e}".replace("e+", "e")
+    if value >= 1e6 and value % 1e6 == 0:
+        return f"{value / 1e6:g} million"
+    return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
 class Bound(NamedTuple):
