@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from .core import package_version, printable
 from .guard.start import loading
-from .guard.trouble import say_trouble, signals_as_stops
+from .guard.trouble import check_files_left, say_trouble, signals_as_stops
 from .ranks.rank import find_rank, quiet_unless_first
 from .shell.parse import parse, with_groups
 
@@ -205,6 +205,7 @@ def run_command(
         with warnings.catch_warnings(), signals_as_stops(), _together(a) as mine:
             warnings.showwarning = tell
             warnings.filterwarnings("always", module="wearable_imagenet")  # whatever PYTHONWARNINGS says of others'
+            check_files_left()
             return (a() or 0) if mine else 0
     except (Exception, KeyboardInterrupt) as e:
         line, status = say_trouble(e, a.again)
