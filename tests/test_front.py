@@ -250,7 +250,7 @@ def test_memory_does_not_grow_with_a_table(tmp_path):
         table = pa.table(dict(image=rows, label=[i % 2 for i in range(count)]))
         pq.write_table(table, tmp_path / str(count) / "train.parquet", row_group_size=100, compression="none")
     assert 1300 * len(file.getvalue()) > 190e6
-    assert growth(f"'hf:{tmp_path}/200'", f"'hf:{tmp_path}/1500'") < 60
+    assert growth(repr(f"hf:{tmp_path}/200"), repr(f"hf:{tmp_path}/1500")) < 60
 
 
 # Five lines
