@@ -12,7 +12,6 @@ import errno
 import hashlib
 import json
 import os
-import re
 import secrets
 import unicodedata
 from collections.abc import Callable
@@ -268,13 +267,7 @@ def load_file(
         except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, RuntimeError) as e:
             if "memory" in str(e):
                 raise MemoryError from None
-            code = (
-                re.search(r"\((?:os error )?(\d+)\)", str(e))
-                if isinstance(e, (SafetensorError, RuntimeError))
-                else None
-            )
-            if code and int(code[1]) in errno.errorcode:  # nor what it refuses the library
-                raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
+            open(path, "rb").close()  # a second file, as above
             raise DamagedFile(path, e) from None
     if not isinstance(about, dict):
         raise DamagedFile(path, "nothing is said about its tensors")
