@@ -17,6 +17,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from .fabric import TooLarge, print_cloth, print_file
+from .files import WRITERS
 from .printers import find_printer, fit_order, print_form, say_fit
 from .proof import print_proof
 from .sheet import Order
@@ -107,7 +108,7 @@ def print_files(
 ) -> dict[int, Path]:  # canvas -> the file to write
     "What is to be printed where: in a folder, or in the one file that `out` names"
     which, place = _wanted_canvases(t, a.name), a.out or run.place("prints")
-    one = place.suffix.lower() in sum(_SUFFIXES.values(), ()) and not place.is_dir()
+    one = place.suffix.lower() in WRITERS and not place.is_dir()
     if one and len(which) > 1:
         raise UserError(
             f"{printable(place)} is one file, and {len(which)} are asked for: name a folder, or one --class"
