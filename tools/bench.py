@@ -48,7 +48,7 @@ from wearable_imagenet.experts import (
 from wearable_imagenet.images.cache import load_data
 from wearable_imagenet.images.dataset import Dataset
 from wearable_imagenet.images.split import Split
-from wearable_imagenet.machine import find_device, use_precision
+from wearable_imagenet.machine import PRECISIONS, find_device, use_precision
 from wearable_imagenet.network import gradient, init_theta, network
 from wearable_imagenet.repeat import REPEATS, crop, sample_offsets
 from wearable_imagenet.settings import make_settings
@@ -741,23 +741,40 @@ def sums(classes: tuple, side: int, step: dict) -> list[dict]:
 
 
 def gpu(repeats: int, sizes: dict, n: int) -> list[dict]:
-    """Seconds and memory of a distillation step's gradient and of an expert's epoch, where there is a GPU."""
+    """Where there is an NVIDIA GPU: a distillation step's gradient and an expert's gradient, as they are and recorded."""
     if not torch.cuda.is_available():
         return []
-    rows = []
+    rows, device = [row(f"GPU: {torch.cuda.get_device_name()}, PyTorch {torch.__version__}", 1)], find_device("cuda")
     for name, (crop_size, width, depth, canvas) in sizes.items():
         case = Case(width, depth, crop_size, canvas, n)
+        x, y = torch.randn(64, 3, crop_size, crop_size, device=device), torch.arange(64, device=device) % 10
         torch.cuda.reset_peak_memory_stats()
-        t = medians(repeats, store=lambda: case.gradient("store"), compiled=lambda: case.gradient("rebuild", 0, True))
-        top = torch.cuda.max_memory_allocated() / MIB
+        with use_precision("float32", device):
+            steps = medians(
+                repeats,
+                store=lambda: case.gradient("store"),
+                rebuild=lambda: case.gradient("rebuild"),
+                recorded=lambda: case.gradient("rebuild", 0, True),
+            )
         rows += [
-            row(f"GPU: gradient of one distillation step, {name}, N = {n}, store", t["store"], "s"),
-            row("the same, rebuild and compiled", t["compiled"], "s"),
-            row("the larger peak of memory", top, "MiB"),
+            row(f"GPU: gradient of one distillation step, {name}, N = {n}, store", steps["store"], "s"),
+            row("the same, rebuild", steps["rebuild"], "s"),
+            row("the same, rebuild, recorded", steps["recorded"], "s"),
+            row("the largest peak of memory of the three", torch.cuda.max_memory_allocated() / MIB, "MiB"),
         ]
-        x, y = torch.randn(256, 3, crop_size, crop_size, device="cuda"), torch.arange(256, device="cuda") % 10
-        t = medians(repeats, batch=lambda: case.net.run(gradient, case.start, x, y))["batch"]
-        rows += [row(f"GPU: experts, {name}, batch 256, without 𝒜", 256 / t, "images/s")]
+        for precision in PRECISIONS:
+            recorded = case.net.compiled()  # a record keeps its precision
+            with use_precision(precision, device):
+                t = medians(
+                    3 * repeats,
+                    plain=lambda: case.net.run(gradient, case.start, x, y),
+                    recorded=lambda: recorded.run(gradient, case.start, x, y),
+                )
+            figure = f"GPU: experts, {name}, batch 64, without 𝒜, {precision}"
+            rows += [
+                row(figure, 64 / t["plain"], "images/s"),
+                row("the same, recorded", 64 / t["recorded"], "images/s"),
+            ]
     return rows
 
 

@@ -71,11 +71,26 @@ def flip(
     "Mirror left and right"
     return torch.where(_per_image(a) > 0, x.flip(3), x)
 
+# %% ../nbs/08_augment.ipynb #0595299b
+def _sample_in_order(x, grid):
+    "`F.grid_sample(x, grid, align_corners=False)`, with a derivative that adds in one order on every device"
+    size = grid.new_tensor([x.shape[3], x.shape[2]])
+    at = ((grid + 1) * size - 1) / 2  # (B, H, W, 2): column and row of each point, in pixels
+    total = torch.zeros_like(x)
+    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        corner = at.floor() + grid.new_tensor([right, down])
+        weight = (1 - (at - corner).abs()).prod(3) * ((corner >= 0) & (corner < size)).all(3)
+        column, row = torch.minimum(corner.clamp(min=0), size - 1).long().unbind(3)
+        place = (row * x.shape[3] + column).flatten(1)[:, None].expand(-1, x.shape[1], -1)
+        total = total + x.flatten(2).gather(2, place).view_as(x) * weight[:, None]
+    return total
+
 # %% ../nbs/08_augment.ipynb #2b975777
 def _warp(x, matrix):
     "Sample `x` at the grid that `matrix` (B, 2, 2) makes of the pixel centres; 0 outside"
     affine = torch.cat([matrix, matrix.new_zeros(len(x), 2, 1)], 2)
-    return F.grid_sample(x, F.affine_grid(affine, x.shape, align_corners=False), align_corners=False)
+    grid = F.affine_grid(affine, x.shape, align_corners=False)
+    return _sample_in_order(x, grid) if x.is_cuda else F.grid_sample(x, grid, align_corners=False)
 
 
 def scale(

@@ -56,6 +56,21 @@ def find_device(
 
 # %% ../nbs/04_machine.ipynb #05df1325
 PRECISIONS = ("float32", "tf32", "bfloat16")
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS adds in no fixed order
+
+
+@contextmanager
+def _in_order(device):
+    "On a GPU, sums are added in one order in this block"
+    on, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    extra, fills = torch.utils.deterministic, torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(on or device.type == "cuda", warn_only=warns or not on)
+    extra.fill_uninitialized_memory = fills and on  # costs time, and all that is read here has been written
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(on, warn_only=warns)
+        extra.fill_uninitialized_memory = fills
 
 
 @contextmanager
@@ -63,14 +78,14 @@ def use_precision(
     name: str,  # a name in `PRECISIONS`
     device: torch.device,  # where the work is done
 ):
-    "How exactly products are computed in this block"
+    "How exactly products are computed in this block, and on a GPU that sums are added in one order"
     if name == "tf32" and device.type != "cuda":
         raise UserError(f"expert_precision tf32 needs an NVIDIA GPU, not the device {device}: use float32 or bfloat16")
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = name == "tf32"
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=name == "bfloat16"):
+        with _in_order(device), torch.autocast(device.type, torch.bfloat16, enabled=name == "bfloat16"):
             yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
@@ -101,9 +116,31 @@ def _traced(f, tensors):
         advice = f"{_compile_advice(str(e))}, or set compile to off"
         warnings.warn(f"cannot compile, so this run is slower ({why}): {advice}", stacklevel=2)
 
+# %% ../nbs/04_machine.ipynb #b1cd6f3c
+def _recorded(f, tensors):
+    "Record the operations of `f`, a function of tensors on an NVIDIA GPU that gives a tuple, to be played"
+    here, aside = torch.cuda.current_stream(tensors[0].device), torch.cuda.Stream(tensors[0].device)
+    read = [t.clone() for t in tensors]
+    aside.wait_stream(here)
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            f(*read)
+    here.wait_stream(aside)
+    record = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(record):
+        written = f(*read)
+
+    def run(*tensors):
+        for own, given in zip(read, tensors):
+            own.copy_(given)
+        record.replay()
+        return (*(t.clone() for t in written),)
+
+    return run
+
 # %% ../nbs/04_machine.ipynb #c2111369
 class Compiler:
-    "Runs functions compiled, each once for every set of shapes; as they are where that cannot be had"
+    "Runs functions compiled or recorded, made once for every set of shapes; as they are where that cannot be had"
 
     def __init__(self):
         self.made = {}  # function, first argument, shapes → compiled function, or None if compiling failed
@@ -118,7 +155,7 @@ class Compiler:
         tensors = tuple(t.detach().contiguous() for t in tensors)
         key = f, value, *((t.shape, t.dtype, t.device) for t in tensors)
         if key not in self.made and None not in self.made.values():
-            self.made[key] = _traced(partial(f, value), tensors)
+            self.made[key] = (_recorded if tensors[0].is_cuda else _traced)(partial(f, value), tensors)
         return (self.made.get(key) or partial(f, value))(*tensors)
 
 # %% ../nbs/04_machine.ipynb #1031119a

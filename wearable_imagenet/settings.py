@@ -30,7 +30,9 @@ class MachineSettings:
     "How a run uses the machine"
 
     device: str = "auto"  # auto, cpu, cuda or mps
-    compile: str = "auto"  # torch.compile: on, off, or auto: for distillation, where measured steps say that it pays
+    compile: str = (
+        "auto"  # on, off, or auto: always on an NVIDIA GPU, else for distillation where measured steps say that it pays
+    )
     method: str = "auto"  # the student's steps on the way back: store, rebuild, or auto: as memory allows
     expert_precision: str = "float32"  # or tf32 or bfloat16, for the experts' training alone
     expert_storage: str = "float32"  # or float16: half the disk
@@ -277,7 +279,8 @@ def settings_network(
 ) -> Network:
     "The network that the settings and the data ask for"
     net = network(kind, data.channels, len(data.classes), s.crop_size, s.width, s.depth)
-    return net.compiled() if s.compile == "on" else net
+    recorded = s.compile == "auto" and find_device(s.device).type == "cuda"
+    return net.compiled() if s.compile == "on" or recorded else net
 
 # %% ../nbs/14_settings.ipynb #29a0faba
 def expert_training(

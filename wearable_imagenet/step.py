@@ -59,7 +59,7 @@ class Distiller:
         self.stored = None  # how many student steps to store: decided at the first, see `stored_steps`
         kernels = by_kernels(torch.empty(0, dtype=torch.float32, device=self.device))
         # the first step that is compiled; None: not decided
-        self.compile_from = {"on": 0, "off": NEVER}.get(s.compile, NEVER if kernels else None)
+        self.compile_from = {"on": 0, "off": NEVER}.get(s.compile, NEVER if kernels or self.net.compiler else None)
         self.y = torch.arange(len(data.classes), device="cpu").repeat_interleave(s.canvases_per_class).to(self.device)
         self.parametrisation = parametrisation or make_parametrisation(s, data, len(self.y))
         self.shards, self.drawn = Shards(len(self.y)), torch.zeros(len(self.y), dtype=torch.long, device="cpu")
