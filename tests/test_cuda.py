@@ -111,9 +111,9 @@ def test_experts_of_less_precision(tmp_path, photos, precision, compile):
 
 
 def test_recorded_and_not_are_one_run(tmp_path, photos):
-    """The setting changes the speed and nothing else."""
+    """The setting changes the speed, and digits no more than rounding does."""
     made = []
-    for compile in ("auto", "off"):
+    for compile in ("auto", "on", "off"):
         run_of(tmp_path / compile, photos, compile=compile, method="rebuild", distill_steps=8)
         made.append(Textures.load(tmp_path / compile / "textures.safetensors"))
-    assert torch.equal(made[0].canvases, made[1].canvases)
+    assert all(distance(t.canvases, made[0].canvases) < 1e-3 for t in made)

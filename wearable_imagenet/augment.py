@@ -75,15 +75,12 @@ def flip(
 def _sample_in_order(x, grid):
     "`F.grid_sample(x, grid, align_corners=False)`, with a derivative that adds in one order on every device"
     size = grid.new_tensor([x.shape[3], x.shape[2]])
-    at = ((grid + 1) * size - 1) / 2  # (B, H, W, 2): column and row of each point, in pixels
-    total = torch.zeros_like(x)
-    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        corner = at.floor() + grid.new_tensor([right, down])
-        weight = (1 - (at - corner).abs()).prod(3) * ((corner >= 0) & (corner < size)).all(3)
-        column, row = torch.minimum(corner.clamp(min=0), size - 1).long().unbind(3)
-        place = (row * x.shape[3] + column).flatten(1)[:, None].expand(-1, x.shape[1], -1)
-        total = total + x.flatten(2).gather(2, place).view_as(x) * weight[:, None]
-    return total
+    at = (((grid + 1) * size - 1) / 2)[..., None, :]  # (B, H, W, 1, 2): column and row of each point, in pixels
+    corners = at.floor() + grid.new_tensor([[0, 0], [1, 0], [0, 1], [1, 1]])
+    weights = (1 - (at - corners).abs()).prod(-1) * ((corners >= 0) & (corners < size)).all(-1)  # (B, H, W, 4)
+    column, row = torch.minimum(corners.clamp(min=0), size - 1).long().unbind(-1)
+    place = (row * x.shape[3] + column).flatten(1)[:, None].expand(-1, x.shape[1], -1)
+    return (x.flatten(2).gather(2, place).view(*x.shape, 4) * weights[:, None]).sum(-1)
 
 # %% ../nbs/08_augment.ipynb #2b975777
 def _warp(x, matrix):

@@ -52,7 +52,8 @@ _SHAPE = None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1  # no bias; stride, padd
 
 
 def _narrow(dtype, *tensors):
-    return [t.to(dtype, memory_format=torch.channels_last) for t in tensors]
+    order = torch.preserve_format if tensors[0].is_cuda else torch.channels_last
+    return [t.to(dtype, memory_format=order) for t in tensors]
 
 
 class Conv(torch.autograd.Function):
@@ -159,10 +160,15 @@ class NormReluPool(torch.autograd.Function):
         return *_NormReluPoolBackward.apply(ga, *ctx.saved_tensors), None
 
 
+def _by_layers(z, g, h):
+    "The same as `NormReluPool`, by PyTorch's own layers"
+    return F.avg_pool2d(F.group_norm(z, z.shape[1], g, h).relu(), 2)
+
+
 def _twice_by_layers(v, vg, vh, ga, z, g, h):
     "The same as `twice_kernel`, by PyTorch's own layers, to be differentiated further"
     ga, z, g, h = (t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in (ga, z, g, h))
-    pooled = F.avg_pool2d(F.group_norm(z, z.shape[1], g, h).relu(), 2)
+    pooled = _by_layers(z, g, h)
     first = torch.autograd.grad(pooled, [z, g, h], ga, create_graph=True)
     return torch.autograd.grad(first, [ga, z, g, h], [v, vg, vh], create_graph=True, materialize_grads=True)
 
@@ -225,11 +231,13 @@ class Block(nn.Sequential):
         self,
         x: torch.Tensor,  # (B, channels, H, W)
     ) -> torch.Tensor:  # (B, width, H // 2, W // 2)
-        if not by_kernels(x):
+        kernels = by_kernels(x)
+        if not kernels and not x.is_cuda:
             return super().forward(x)
         conv, norm, *_ = self
         shift = torch.add(norm.bias, conv.bias, alpha=0)  # so that the convolution's bias has a gradient: zeros
-        x = x.contiguous(memory_format=torch.channels_last)
-        w = conv.weight.contiguous(memory_format=torch.channels_last)  # type: ignore[operator]
-        narrow = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        return NormReluPool.apply(Conv.apply(x, w, narrow), norm.weight, shift)
+        order = torch.channels_last if kernels else torch.contiguous_format
+        x, w = (t.contiguous(memory_format=order) for t in (x, conv.weight))
+        kind = x.device.type
+        narrow = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        return (NormReluPool.apply if kernels else _by_layers)(Conv.apply(x, w, narrow), norm.weight, shift)

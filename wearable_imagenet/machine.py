@@ -73,6 +73,11 @@ def _in_order(device):
         extra.fill_uninitialized_memory = fills
 
 
+def _precision(device):
+    "What `use_precision` set"
+    return torch.is_autocast_enabled(device.type), torch.backends.cudnn.allow_tf32
+
+
 @contextmanager
 def use_precision(
     name: str,  # a name in `PRECISIONS`
@@ -142,8 +147,12 @@ def _recorded(f, tensors):
 class Compiler:
     "Runs functions compiled or recorded, made once for every set of shapes; as they are where that cannot be had"
 
-    def __init__(self):
-        self.made = {}  # function, first argument, shapes → compiled function, or None if compiling failed
+    def __init__(
+        self,
+        translates: bool = True,  # also on an NVIDIA GPU, before recording
+    ):
+        self.translates = translates
+        self.made = {}  # function, first argument, precision, shapes → what was made, or None if that failed
 
     def __call__(
         self,
@@ -153,10 +162,14 @@ class Compiler:
     ):  # what `f` gives, without a graph
         "`f(value, *tensors)`"
         tensors = tuple(t.detach().contiguous() for t in tensors)
-        key = f, value, *((t.shape, t.dtype, t.device) for t in tensors)
+        key = f, value, _precision(tensors[0].device), *((t.shape, t.dtype, t.device) for t in tensors)
         if key not in self.made and None not in self.made.values():
-            self.made[key] = (_recorded if tensors[0].is_cuda else _traced)(partial(f, value), tensors)
+            self.made[key] = self._make(partial(f, value), tensors)
         return (self.made.get(key) or partial(f, value))(*tensors)
+
+    def _make(self, f, tensors):
+        made = f if tensors[0].is_cuda and not self.translates else _traced(f, tensors)
+        return _recorded(made, tensors) if made and tensors[0].is_cuda else made
 
 # %% ../nbs/04_machine.ipynb #1031119a
 def free_bytes(

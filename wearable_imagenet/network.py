@@ -124,9 +124,12 @@ class Network:
         "`f(self, *tensors)`, compiled if this network has a compiler"
         return self.compiler(f, self, *tensors) if self.compiler else f(self, *tensors)
 
-    def compiled(self) -> "Network":
+    def compiled(
+        self,
+        translates: bool = True,  # see `Compiler`
+    ) -> "Network":
         "The same function of a vector, with a compiler"
-        return Network(self.make, Compiler())
+        return Network(self.make, Compiler(translates))
 
 
 _SEEDING = Lock()  # PyTorch's random state is one for all threads

@@ -127,14 +127,14 @@ def crop(
     which: torch.Tensor | None = None,  # (B,) canvas of each window; None: one window of every canvas, in order
 ) -> torch.Tensor:  # (B, C, h, w), differentiable in `canvases`
     "The window at each offset, through the repeat (Algorithm 1, line 12)"
-    B, (n, C, H, W) = len(offsets), canvases.shape
+    (n, C, H, W), offsets = canvases.shape, offsets.to(canvases.device)
     y = offsets[:, 0, None, None] + torch.arange(size[0], device=offsets.device)[:, None]
     x = offsets[:, 1, None, None] + torch.arange(size[1], device=offsets.device)
     row, col = plane_to_canvas(y, x, (H, W), repeat)
     which = torch.arange(n, device="cpu") if which is None else which
     plane = which.to(offsets.device)[:, None] * C + torch.arange(C, device=offsets.device)  # (B, C)
     pixel = torch.add(col, row, alpha=W)[:, None] + plane[:, :, None, None] * (H * W)
-    return canvases.reshape(-1).gather(0, pixel.view(-1).to(canvases.device)).view(B, C, *size)
+    return canvases.reshape(-1).gather(0, pixel.view(-1)).view(len(offsets), C, *size)
 
 # %% ../nbs/09_repeat.ipynb #d01420e1
 def sample_offsets(

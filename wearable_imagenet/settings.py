@@ -280,7 +280,7 @@ def settings_network(
     "The network that the settings and the data ask for"
     net = network(kind, data.channels, len(data.classes), s.crop_size, s.width, s.depth)
     recorded = s.compile == "auto" and find_device(s.device).type == "cuda"
-    return net.compiled() if s.compile == "on" or recorded else net
+    return net.compiled(translates=not recorded) if s.compile == "on" or recorded else net
 
 # %% ../nbs/14_settings.ipynb #29a0faba
 def expert_training(

@@ -55,7 +55,7 @@ class Distiller:
         check_experts(buffer, s.max_start_epoch, s.expert_epochs)
         self.data, self.buffer, self.sampler, self.losses = data, buffer, sampler, []
         self.net, self.device = settings_network(s, data), find_device(s.device)
-        self.compiled = self.net.compiled()  # what steps from `compile_from` on use
+        self.compiled = self.net if self.net.compiler else self.net.compiled()  # what steps from `compile_from` on use
         self.stored = None  # how many student steps to store: decided at the first, see `stored_steps`
         kernels = by_kernels(torch.empty(0, dtype=torch.float32, device=self.device))
         # the first step that is compiled; None: not decided
