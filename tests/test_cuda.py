@@ -20,10 +20,10 @@ CUDA = torch.device("cuda")
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
 
 
-def step_gradient(device, dtype, family=ALL_FAMILIES, repeat=REPEATS["grid"], method="store", compiled=False):
+def step_gradient(device, dtype, family=ALL_FAMILIES, repeat=REPEATS["grid"], method="store", compiled=""):
     """Gradient of one distillation step in the levels of a pyramid, where it starts and α, on the CPU."""
     net, rng = network("convnet", 3, 4, 16, width=8, depth=2), generator(3, "cuda")
-    net = net.compiled() if compiled else net
+    net = net.compiled(translates=compiled == "translated") if compiled else net
     pyramid = Pyramid((4, 3, 32, 32), repeat, levels=3)
     levels = [level.to(device, dtype).requires_grad_() for level in pyramid.init(rng)]
     theta = init_theta(net, rng).to(device, dtype).requires_grad_()
@@ -44,15 +44,21 @@ def distance(a, b):
 def test_gradient_is_the_cpus(family, repeat):
     """In 64 bits, whichever way it is computed."""
     wanted = step_gradient(torch.device("cpu"), torch.float64, family, repeat)
-    for method, compiled in (("store", False), ("rebuild", False), ("rebuild", True), (2, True)):
+    for method, compiled in (("store", ""), ("rebuild", ""), ("rebuild", "recorded"), (2, "recorded")):
         got = step_gradient(CUDA, torch.float64, family, repeat, method, compiled)
         assert distance(got, wanted) < 1e-9, (method, compiled)
+
+
+def test_translated_gradient_is_the_cpus():
+    """Translated by a compiler, then recorded."""
+    wanted = step_gradient(torch.device("cpu"), torch.float64)
+    assert distance(step_gradient(CUDA, torch.float64, method="rebuild", compiled="translated"), wanted) < 1e-9
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_gradient_repeats_to_the_bit(method):
     """In 32 bits, four times; and it is near that of 64 bits."""
-    first, *others = (step_gradient(CUDA, torch.float32, method=method, compiled=True) for _ in range(4))
+    first, *others = (step_gradient(CUDA, torch.float32, method=method, compiled="recorded") for _ in range(4))
     assert all(torch.equal(first, other) for other in others)
     assert distance(first.double(), step_gradient(torch.device("cpu"), torch.float64)) < 1e-3
 
@@ -61,7 +67,7 @@ def test_gradient_repeats_to_the_bit(method):
 def test_record_gives_the_same_bits(kind):
     """Of gradients and of derivatives along a direction, for inputs that are not those of the record."""
     net, rng = network(kind, 3, 4, 64, width=8, depth=2), generator(5, "record")
-    fast, theta = net.compiled(), init_theta(net, rng).to(CUDA)
+    fast, theta = net.compiled(translates=False), init_theta(net, rng).to(CUDA)
     y = torch.arange(6, device=CUDA) % 4
     with use_precision("float32", CUDA):
         for k in range(3):
