@@ -91,7 +91,7 @@ def command_stage(
         data = open_together(lambda: find_data(s, partial(tqdm, leave=False)))
 
         def told(*how):
-            for line in say_data(data):
+            for line in [data, *say_data(data)]:
                 print(line, file=sys.stderr)
             stage(*how)
 
