@@ -27,6 +27,7 @@ html_favicon = "extra/swatches/flowers_2.jpg"  # daisies
 html_extra_path = ["extra"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False  # licences stand on the start page
 html_math_renderer = "mathml"
 
 

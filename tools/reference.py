@@ -125,13 +125,14 @@ def module_page(module: Module) -> str:
 
 def setting(module: Module, node: ast.AnnAssign) -> str:
     """A setting: its words, its default, its bounds, and the presets that have another value."""
-    name, defaults = ast.unparse(node.target), settings_text(DistillSettings())
-    facts = [f"default {defaults[name]}" if defaults[name] != "" else "empty by default"]
+    name = ast.unparse(node.target)
+    default = settings_text(DistillSettings())[name]
+    facts = [f"default {default}" if default != "" else "empty by default"]
     facts += [f"bounds {BOUNDS[name]}"] if name in BOUNDS else []
-    other = [
-        f"`{preset}` {settings_text(make_settings(preset))[name]}" for preset in PRESETS if name in PRESETS[preset]
-    ]
-    facts += [", ".join(other)] if other else []
+    others: dict = {}
+    for preset in PRESETS:
+        others.setdefault(settings_text(make_settings(preset))[name], []).append(f"`{preset}`")
+    facts += [f"{value} in {', '.join(presets)}" for value, presets in others.items() if value != default]
     return f"({name})=\n`{name}`\n: {module.comment(node)}\n: {'; '.join(facts)}\n"
 
 

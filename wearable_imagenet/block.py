@@ -48,9 +48,6 @@ def _asked(ctx, *gradients):
     return tuple(make() if goes_on(node) else None for make, (node, _) in zip(gradients, ctx.next_functions))
 
 # %% ../nbs/06_block.ipynb #f23ff088
-_SHAPE = None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1  # no bias; stride, padding, dilation 1; not transposed; 1 group
-
-
 def _narrow(dtype, *tensors):
     order = torch.preserve_format if tensors[0].is_cuda else torch.channels_last
     return [t.to(dtype, memory_format=order) for t in tensors]
@@ -72,6 +69,9 @@ class Conv(torch.autograd.Function):
         (x, w), dtype = ctx.saved_tensors, ctx.dtype
         by_x, by_w = lambda: _ConvInput.apply(g, w, x.shape, dtype), lambda: _ConvWeight.apply(g, x, w.shape, dtype)
         return *_asked(ctx, by_x, by_w), None
+
+# %% ../nbs/06_block.ipynb #4e7cb0a4
+_SHAPE = None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1  # no bias; stride, padding, dilation 1; not transposed; 1 group
 
 
 class _ConvInput(torch.autograd.Function):
@@ -216,7 +216,7 @@ def say_compiling(
     "Words for a progress bar before the first call of a kernel"
     return "" if getattr(kernel, "signatures", None) else "compiling the kernels, some seconds, once on this machine"
 
-
+# %% ../nbs/06_block.ipynb #f57bafb5
 class Block(nn.Sequential):
     "3×3 convolution, instance norm, ReLU, 2×2 average pooling"
 

@@ -56,7 +56,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name → module and class of its opt
     "runs": ("shell.runs:RunsCommand", "List the runs below a folder: how far each has come, its size, its figures"),
 }
 
-
+# %% ../nbs/26_cli.ipynb #639eca8c
 def find_command(
     name: str,  # in `COMMANDS`
 ) -> Any:  # a dataclass

@@ -91,7 +91,7 @@ def command_stage(
         data = open_together(lambda: find_data(s, partial(tqdm, leave=False)))
 
         def told(*how):
-            for line in say_data(data):
+            for line in [data, *say_data(data)]:
                 print(line, file=sys.stderr)
             stage(*how)
 
@@ -133,7 +133,7 @@ def say_result(
     worst = "; ".join(f"{share:.0%} of {a} for {b}" for a, b, share in most_confused(confusion, classes)[:3])
     return [*lines, f"right of each class: {say_classes(confusion, classes)}", f"most often taken: {worst or 'none'}"]
 
-
+# %% ../nbs/25_commands.ipynb #354676b9
 _MAY_CHANGE = {"data", "device", "eval_network", "eval_networks", "eval_epochs"}
 
 

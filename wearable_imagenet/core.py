@@ -109,7 +109,7 @@ def _sync_folder(folder):
         if e.errno not in _NO_SYNC:
             raise
 
-
+# %% ../nbs/01_core.ipynb #a1e57ac5
 def write_file(
     path: Path,  # the final name; missing parent folders are made
     write: Callable[[Path], object],  # called with a temporary path beside `path`, with the same suffix
@@ -250,7 +250,7 @@ def check_digest(
     if astray or was is not None and was != content_digest(about, tensors):
         raise DamagedFile(path, "what it holds is not what was written")
 
-
+# %% ../nbs/01_core.ipynb #20af0723
 def load_file(
     path: Path,  # a file from `save_tensors`
 ) -> tuple[dict[str, "torch.Tensor"], dict]:  # name → tensor, on the CPU; what was said about them

@@ -51,7 +51,7 @@ def slow_down(
     *pixels, alpha = step_rates(d.settings, d.parameters)
     d.rates = [rate * factors.get("pixel_lr", 1.0) for rate in pixels] + [alpha * factors.get("student_lr_lr", 1.0)]
 
-
+# %% ../nbs/18_distill.ipynb #43886a82
 def save_checkpoint(
     d: Distiller,  # what to save
     path: Path,  # the file
@@ -66,7 +66,7 @@ def save_checkpoint(
         about["slowed"] = {name: [getattr(d.settings, name), factor] for name, factor in d.slowed.items()}
     by_first(save_tensors)(path, tensors, about)
 
-
+# %% ../nbs/18_distill.ipynb #92c6f6e2
 def load_checkpoint(
     d: Distiller,  # a fresh distiller of the same settings
     path: Path,  # the file
@@ -207,7 +207,7 @@ def _to_keep(d):
     "Whether the state after a step is to be kept"
     return len(d.losses) % d.settings.checkpoint_every == 0 or len(d.losses) >= d.settings.distill_steps
 
-
+# %% ../nbs/18_distill.ipynb #6988c33a
 @with_gradients()
 def distill(
     settings: DistillSettings,  # how to distil

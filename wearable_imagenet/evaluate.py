@@ -166,7 +166,7 @@ def arm_canvases(
         return made.canvases(made.init(generator(s.seed, "canvases")))
     return t.canvases
 
-
+# %% ../nbs/19_evaluate.ipynb #38615f67
 def arm_source(
     arm: str,  # a name in `ARMS`
     t: Textures,  # the textures, and how they were made
@@ -235,7 +235,7 @@ def result_file(
     protocol = f"{s.eval_network}_{s.eval_epochs}epochs" + (f"_{pool}patches" if pool else "")
     return Path(folder) / f"{arm}_{protocol}_{key}_{index:03d}.json"
 
-
+# %% ../nbs/19_evaluate.ipynb #abc7b473
 def check_pool(
     pool: int,  # as for `evaluate`
     arms: tuple,  # which comparisons

@@ -191,7 +191,7 @@ def _warn_at_chance(folder, count, classes, lr):
         fork = say_fork(Path(folder).parent, dict(expert_lr=f"{lr / 10:g}"), False)
         warnings.warn(f"{said}; begin again: {fork}", stacklevel=3)
 
-
+# %% ../nbs/12_experts.ipynb #eaf6a58b
 def train_experts(
     net: Network,  # the network
     data: Dataset,  # the real images

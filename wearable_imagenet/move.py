@@ -29,21 +29,12 @@ def decayed_rates(
     return [rate * factor for rate in d.rates[:-1]] + d.rates[-1:]
 
 # %% ../nbs/17_move.ipynb #60a4fc4d
-_BETA2, _SMALL = 0.99, 1e-12  # Adam's β₂ and ε
-
-
 class Moments(NamedTuple):
     "What the optimiser knows of the rows of a step's tensors"
 
     counts: list  # int64 (m,) or (), of each tensor: how many steps there were, with this one, for each of its rows
     velocities: list  # like the tensors
     squares: list  # likewise, or empty
-
-
-def _bias(beta, counts, like):
-    "1 − βⁿ of every row, of as many dimensions as `like`"
-    rows = torch.tensor([1 - beta**n for n in counts.flatten().tolist()], dtype=torch.float64, device="cpu")
-    return rows.view((*counts.shape, *[1] * (like.ndim - counts.ndim)))
 
 
 def sgd_moves(
@@ -55,6 +46,15 @@ def sgd_moves(
     "SGD with momentum"
     velocities = [(s.momentum * v).add_(g) for v, g in zip(now.velocities, grads)]
     return [rate * v for rate, v in zip(rates, velocities)], velocities, now.squares
+
+# %% ../nbs/17_move.ipynb #c1d9178e
+_BETA2, _SMALL = 0.99, 1e-12  # Adam's β₂ and ε
+
+
+def _bias(beta, counts, like):
+    "1 − βⁿ of every row, of as many dimensions as `like`"
+    rows = torch.tensor([1 - beta**n for n in counts.flatten().tolist()], dtype=torch.float64, device="cpu")
+    return rows.view((*counts.shape, *[1] * (like.ndim - counts.ndim)))
 
 
 def adam_moves(

@@ -238,7 +238,7 @@ def _parse(name, value, default):
         kind = {int: "a whole number", float: "a number", str: "text"}.get(type(default), "a value")
         raise UserError(f"{name} {_shown(value)} is not {kind}") from None
 
-
+# %% ../nbs/14_settings.ipynb #413e3d31
 def _as_repeat_asks(s, given):
     "What a repeat leaves open: ordinary images, or a start that no piece has to cross a border for"
     plain = s.repeat == REPEATS["none"]

@@ -143,7 +143,7 @@ def draw_start(
     s, rng = d.settings, step_generator(d.settings, step, draw)
     return *sample_start(len(d.buffer), s.max_start_epoch, rng, s.min_start_epoch), rng
 
-
+# %% ../nbs/17_step.ipynb #98e80d88
 class SomeCanvases(NamedTuple):
     "Some of the canvases, and what they and their labels are made of"
 
@@ -186,7 +186,7 @@ def used_canvases(
     rows = places.split([len(step.which) for step in steps])
     return used, [step._replace(which=row) for step, row in zip(steps, rows)]
 
-
+# %% ../nbs/17_step.ipynb #4675db38
 @with_gradients()
 def distillation_loss(
     d: Distiller,  # the state
@@ -243,7 +243,7 @@ def distillation_gradient(
 
     return ordered_mean(one, d.settings.trajectories, leaves)
 
-
+# %% ../nbs/17_step.ipynb #1103a395
 @torch.no_grad()
 def move_rows(
     d: Distiller,  # the state, changed
@@ -267,7 +267,7 @@ def move_rows(
         a[at] = a[at].lerp(p[at], 1 - s.ema)
     d.drawn[numbers] += 1
 
-
+# %% ../nbs/17_step.ipynb #abe775b1
 @with_gradients()
 def distillation_step(
     d: Distiller,  # the state, changed

@@ -44,6 +44,8 @@ class Printed:
         verdict = f"seams: {worst_verdict(self.seams)}; clipped {self.clipped:.1%}"
         return f"{self.path}  {size}; repeat {self.tile.repeat}; {verdict}"
 
+    __repr__ = __str__  # a cell that ends with what was printed shows its words, not its numbers
+
 # %% ../../nbs/cloth/5_fabric.ipynb #1f1d8c89
 def print_tile(
     t: Textures,  # the textures

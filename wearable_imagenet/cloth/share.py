@@ -89,7 +89,7 @@ def figure_lines(
     said = "Accuracy on real test images: mean and standard deviation over networks, measured before canvases were "
     return [said + "rounded to 16 bits.", "", "| trained on | accuracy | networks |", "| --- | ---: | ---: |", *rows]
 
-
+# %% ../../nbs/cloth/14_share.ipynb #5b928bda
 def card(
     t: Textures,  # as they are sent
     report: dict,  # of the run; may be empty

@@ -24,7 +24,7 @@ def say_number(
         return f"{value / 1e6:g} million"
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
-
+# %% ../../nbs/guard/8_bounds.ipynb #fd7a905f
 class Bound(NamedTuple):
     "What a number may be"
 

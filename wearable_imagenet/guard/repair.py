@@ -87,7 +87,7 @@ def _clear(findings):
         if os.path.lexists(aside) and (aside.is_symlink() or not aside.is_dir()):
             aside.unlink()
 
-
+# %% ../../nbs/guard/10_repair.ipynb #792b9570
 def _make_again(run, findings, progress):
     "What can be made of what is whole"
     bad = {kind: [f for f in findings if f.kind == kind and f.bad] for kind in RUN_FILES}

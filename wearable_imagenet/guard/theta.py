@@ -30,7 +30,7 @@ def latest_file(
     "Where training goes on"
     return Path(folder) / f"expert_{expert:03d}" / "latest.safetensors"
 
-
+# %% ../../nbs/guard/6_theta.ipynb #5e49585b
 STORAGE = {"float32": torch.float32, "float16": torch.float16}
 
 

@@ -104,7 +104,7 @@ def write_entry(
         tensors |= {f"{split}_y": torch.from_numpy(part.y), f"{split}_group": torch.from_numpy(part.group)}
     save_tensors(folder / "data.safetensors", tensors, about)
 
-
+# %% ../../nbs/images/10_cache.ipynb #842bc64c
 ENTRY = Form(
     "take it away: the images are decoded again",
     dict(

@@ -33,7 +33,7 @@ def by_first(
 
     return once
 
-
+# %% ../../nbs/ranks/3_share.ipynb #e8622678
 def first_says(
     make: Callable,  # gives what JSON can hold
     name: str = "",  # of the answer, where not every rank asks; it is then given once

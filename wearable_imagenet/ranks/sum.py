@@ -86,7 +86,7 @@ def _check_device(team: Team, tensors):
             f"this machine has {gpus} GPUs for {team.beside} ranks: start one rank a GPU, or set device cpu"
         )
 
-
+# %% ../../nbs/ranks/4_sum.ipynb #b5fe2fbd
 def _add_round(dist, mine: dict, sums: dict, many: int, share: float):
     "Send every part to its owner, and add the first `many` of what came, in the order of ranks"
     for kind, (_, one) in mine.items():
@@ -125,7 +125,7 @@ def _mean_of_ranks(one, draws, like):
         total += loss / draws
     return total, unflatten_parts(whole, like)
 
-
+# %% ../../nbs/ranks/4_sum.ipynb #da6aafff
 def ordered_mean(
     one: Callable[[int], tuple],  # number of a draw -> its loss, a scalar, and its gradients
     draws: int,  # how many

@@ -98,7 +98,7 @@ def may_speak(
     except RuntimeError:
         return True
 
-
+# %% ../../nbs/ranks/2_team.ipynb #08b0e470
 def end_rank(
     team: Team,  # of this rank
     status: int,  # of the process
@@ -190,7 +190,6 @@ def silent_ranks(
     return [k for k, a, b in zip(others, before, signs()) if a == b]
 
 # %% ../../nbs/ranks/2_team.ipynb #39d47ec8
-_MINUTES = 10  # for all ranks to come
 _TEAM = [Team()]  # the last is that of this process
 
 
@@ -209,6 +208,9 @@ def as_team(
         yield team
     finally:
         _TEAM.remove(team)
+
+# %% ../../nbs/ranks/2_team.ipynb #1b344074
+_MINUTES = 10  # for all ranks to come
 
 
 def join_team(
@@ -238,7 +240,7 @@ def _in_time(team, start):
     if time.monotonic() - start > 60 * _MINUTES:
         raise OSError("they have not all started")
 
-
+# %% ../../nbs/ranks/2_team.ipynb #1b82b047
 @contextmanager
 def all_ranks(
     a,  # the parsed command line: again, and together if all ranks are to work

@@ -9,7 +9,7 @@ __all__ = ['Preset', 'RepeatWord', 'TakesSettings', 'Stage', 'DemoCommand', 'Exp
 # %% ../../nbs/shell/5_options.ipynb #ba84b540
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
@@ -100,6 +100,7 @@ _Pixels = Annotated[int | None, number(int), bounded("--pixels")]
 _Dpi = Annotated[float | None, number(), bounded("--dpi")]
 _Tone = Annotated[float | None, number(), bounded("--tone")]
 _Sheet = Annotated[str | None, word(str, "WIDTHxHEIGHT"), arg(help_behavior_hint="")]
+_Format = Annotated[str | None, word(str, "{png,tiff,jpeg}", ("png", "tiff", "jpeg")), arg(help_behavior_hint="")]
 _Inks = Annotated[str | None, word(str, "DARK,LIGHT"), arg(help_behavior_hint="")]
 _Inches = Annotated[float | None, number(), bounded("--inches")]
 _Worn = Annotated[float | None, number(), bounded("gallery --inches")]
@@ -131,7 +132,7 @@ class PrintCommand(Look):
     dpi: _Dpi = None  # dots an inch, or 150, or what the printer wants
     sheet: _Sheet = None  # fill a sheet of this size, such as 42x36in or 100x90cm (default: one tile)
     repeat: RepeatWord = None  # grid, half-drop, half-brick, mirror, …, or shift:DX,DY (default: the textures' own)
-    format: Literal["png", "tiff", "jpeg"] | None = None  # of the files, or png, or what the printer likes best
+    format: _Format = None  # of the files, or png, or what the printer likes best
     tone: _Tone = 1.0  # below 1: softer, above: harder
     inks: _Inks = None  # for gray data: two colors, such as #1b2a49,#f4efe6
     proof: Flag = False  # a page with ruler, name, repeat and seam verdict instead, at true size on A4 paper

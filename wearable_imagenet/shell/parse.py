@@ -29,6 +29,8 @@ def in_one_line(
     wrong, *rest = re.split(r"^ *-{3,} *$", text, flags=re.MULTILINE)[1:] or [text]
     meant = re.search(r"Perhaps you meant:\s+(--\S+)", "\n".join(rest))
     words = " ".join(wrong.split()).removeprefix("Error parsing ").removesuffix(".")
+    if found := re.match(r"invalid choice ('.*') for argument '(.*)'. Expected one of \((.*)\)", words):
+        words = f"{found[2]} {found[1]} is not known: use one of {found[3].replace(chr(39), '')}"
     words = words[:1].lower() + words[1:] if len(words) < 300 else f"{words[:300]}…"
     return printable(f"{words}{f' (did you mean {meant[1]}?)' if meant else ''}: see {help}")
 

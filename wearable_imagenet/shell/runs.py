@@ -68,7 +68,7 @@ def _about(path):
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise e if isinstance(e, DamagedFile) else DamagedFile(path, e) from None
 
-
+# %% ../../nbs/shell/4_runs.ipynb #d6cb09fc
 def _whole(value):
     return value if isinstance(value, int) else 0
 

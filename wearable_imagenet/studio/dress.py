@@ -30,9 +30,6 @@ from .pictures import as_img
 from ..textures import Textures
 
 # %% ../../nbs/studio/7_dress.ipynb #691176f8
-_SCREEN = 30  # pixels of an inch of cloth, in a fitting room
-
-
 class FittingView(TextureStudio):
     "A fitting room for wide and narrow pages"
 
@@ -41,10 +38,10 @@ class FittingView(TextureStudio):
         result: SimpleNamespace,  # values, and what `lay_out` returned
     ) -> str:
         "Cloth and garment, and what there is to say about them"
-        name, (h, w) = self.textures[result.canvas].name, (side / _SCREEN for side in result.cloth.tile)
+        name, (h, w) = self.textures[result.canvas].name, result.cloth.tile
         laid = as_img(Image.fromarray(result.swatch), f"{name} as cloth, {result.repeat}")
         worn = as_img(result.worn, f"a {result.garment} of {name}")
-        cloth = f"12 × 12 inches of cloth; one tile is {w:.2f} × {h:.2f} inches"
+        cloth = f"12 × 12 inches of cloth; one tile is {result.inches:.2f} × {result.inches * h / w:.2f} inches"
         pair = "".join(
             f"<figure>{image}<figcaption>{html.escape(words)}</figcaption></figure>"
             for image, words in ((laid, cloth), (worn, result.garment))

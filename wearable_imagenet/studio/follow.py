@@ -57,9 +57,9 @@ class Follow(widgets.VBox):
         self.pause.on_click(lambda _: self.stop())
         self.resume.on_click(lambda _: self.go_on())
         buttons = widgets.HBox([self.pause, self.resume])
-        words = "The run goes on when this page is closed. Come back whenever you like."
-        inside = self.status, self.bar, buttons, self.told, self.view
-        super().__init__([part(html.escape(run.folder.name), *inside, words=words)])
+        self.leave = widgets.HTML("<p>The run goes on when this page is closed. Come back whenever you like.</p>")
+        inside = self.status, self.bar, buttons, self.leave, self.told, self.view
+        super().__init__([part(html.escape(run.folder.name), *inside)])
         self.refresh()
 
     def refresh(self) -> State:
@@ -71,6 +71,7 @@ class Follow(widgets.VBox):
         self.status.value = one_line(UserError(state.said) if state.said else words)
         self.bar.max, self.bar.value = max(1, state.total), state.done
         show(self.bar, working and state.total > 0)
+        show(self.leave, working)
         show(self.pause, working and not self.pausing)
         show(self.resume, state.word in ("paused", "stopped") and self.run.settings_file.exists())
         try:

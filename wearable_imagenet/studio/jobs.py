@@ -100,7 +100,7 @@ def pause_run(
         with suppress(psutil.Error):
             psutil.Process(pid).terminate()
 
-
+# %% ../../nbs/studio/3_jobs.ipynb #6dfe3e08
 def new_run(
     folder: Path,  # where runs lie
     name: str,  # as it was typed
@@ -155,7 +155,7 @@ def state_of(
             state = state._replace(done=int(run.frames[-1].stem[5:]), total=run.settings.distill_steps)
     return state._replace(word="paused", left="")
 
-
+# %% ../../nbs/studio/3_jobs.ipynb #a9e3a629
 def list_runs(
     folder: Path,  # where runs lie; need not exist
     most: int = 24,  # how many

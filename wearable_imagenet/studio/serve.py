@@ -102,7 +102,7 @@ def _studio_voila():
 
     return StudioServer
 
-
+# %% ../../nbs/studio/9_serve.ipynb #e7e8cf11
 def serve_studio(
     folder: Path,  # where runs lie; made if missing
     port: int = 8866,  # 0: any that is free
