@@ -941,6 +941,20 @@ def test_a_system_that_is_out_of_files_is_no_damage(seen, tmp_path):
             shutil.rmtree(tmp_path / "new", ignore_errors=True)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links of Unix")
+@pytest.mark.parametrize("file", ["run.json", "checkpoint.safetensors"])
+def test_links_that_lead_nowhere(file, seen, tmp_path):
+    """Kind 1: what lies on a disk that is not there today is not taken for missing: one line, and nothing is begun."""
+    run = linked(seen, tmp_path / "run")
+    (run / file).unlink()
+    (run / file).symlink_to(tmp_path / "away" / file)
+    before = tree(tmp_path)
+    for name in ("experts", "distill", "evaluate", "fork", *["share"] * (file == "run.json")):
+        status, lines, said = call(words_of(name, run))
+        assert_told(status, lines, said)
+        assert file in lines[-1] and tree(tmp_path) == before, said
+
+
 def test_folders_without_end(tmp_path):
     """Kind 3: a path that is longer than any system allows is told in a line."""
     for name in ("tile", "gallery", "check"):

@@ -7,6 +7,7 @@ __all__ = ['SETTINGS', 'read_settings', 'find_settings', 'say_data', 'command_st
            'command_evaluate', 'command_tile', 'command_gallery']
 
 # %% ../nbs/25_commands.ipynb #594bbf44
+import os
 import sys
 from dataclasses import replace
 from functools import partial
@@ -63,7 +64,7 @@ def find_settings(
     "The settings that a command asks for, checked"
     check_folder(Run(run))
     known, own = {}, Run(run).settings_file
-    files = ([own] if preset is None and own.exists() else []) + ([file] if file else [])
+    files = ([own] if preset is None and os.path.lexists(own) else []) + ([file] if file else [])
     for path in files:
         known |= read_settings(path)
     whole = any(path.name == own.name for path in files)  # a run's own file leaves nothing open

@@ -9,6 +9,7 @@ __all__ = ['CHANGEABLE', 'slow_down', 'save_checkpoint', 'load_checkpoint', 'fre
 # %% ../nbs/18_distill.ipynb #a59f8763
 import dataclasses
 import math
+import os
 import time
 import warnings
 from functools import partial
@@ -124,7 +125,7 @@ def open_distiller(
     "At the last checkpoint of a run, or at its beginning"
     run = Run(run)
     check_steps(settings, run)
-    if run.checkpoint_file.exists():
+    if os.path.lexists(run.checkpoint_file):
         d = Distiller(settings, data, run.experts)
         load_checkpoint(d, run.checkpoint_file)
         return d

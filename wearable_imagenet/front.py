@@ -187,5 +187,5 @@ class Project(Run):
     def _repr_html_(self) -> str:
         names = dict(tiling="the textures", loss="the matching loss", accuracy="accuracies")
         files = {self.folder / f"{name}.png": words for name, words in names.items()}
-        shown = [as_figure(Image.open(file), words, 640) for file, words in files.items() if file.exists()]
+        shown = [as_figure(Image.open(file), words, 640) for file, words in files.items() if file.is_file()]
         return "\n".join([*(f"<p style='margin:0'>{html.escape(line)}</p>" for line in self.state()), *shown])

@@ -173,7 +173,8 @@ def drop_results(
 # %% ../nbs/16_run.ipynb #e9a5c3b1
 def _steps_done(run):
     "Distillation steps in the checkpoint"
-    return read_tensors(run.checkpoint_file, CHECKPOINT)[1]["distill_steps"] if run.checkpoint_file.exists() else 0
+    there = os.path.lexists(run.checkpoint_file)
+    return read_tensors(run.checkpoint_file, CHECKPOINT)[1]["distill_steps"] if there else 0
 
 
 def check_steps(
@@ -234,11 +235,11 @@ def open_run(
         more = f"canvases_per_class {settings.canvases_per_class} is more than the {fewest} training images"
         raise UserError(f"{more} of the smallest class: use {fewest} or fewer")
     check_steps(settings, run)
-    if settings.begin and not run.checkpoint_file.exists():
+    if settings.begin and not os.path.lexists(run.checkpoint_file):
         read_begin(settings, data)
     about: dict = dict(settings=settings_text(settings), data_fingerprint=data.fingerprint, classes=data.classes)
     about["versions"] = dict(wearable_imagenet=package_version(), torch=torch.__version__)
-    if run.settings_file.exists():
+    if os.path.lexists(run.settings_file):
         _check_same(run, about)
         old = read_record(run.settings_file, RUN)
         if old["settings"] == about["settings"] and about.keys() <= old.keys():

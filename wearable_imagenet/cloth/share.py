@@ -140,7 +140,7 @@ def share_members(
     "What is sent of a run"
     t = sendable(run.textures)
     report = {k: v for k, v in run.figures.items() if k != "settings"}
-    about = read_record(run.settings_file, RUN) if run.settings_file.exists() else {}
+    about = read_record(run.settings_file, RUN) if os.path.lexists(run.settings_file) else {}
     about = {k: about[k] for k in ("data_fingerprint", "versions") if k in about} | dict(classes=t.classes)
     with tempfile.TemporaryDirectory() as d:
         t.save(Path(d) / "textures.safetensors")

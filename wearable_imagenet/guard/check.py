@@ -16,6 +16,7 @@ from typing import NamedTuple
 from PIL import Image, ImageSequence
 
 from ..core import UserError, printable
+from ..distill import load_checkpoint
 from ..evaluate import ARMS, asked, digest, result_file
 from .form import OldFile, read_record, read_tensors
 from .rescue import kept_epochs
@@ -26,6 +27,7 @@ from ..images.dataset import Dataset, hold_out
 from ..images.known import open_source
 from ..run import CHECKPOINT, REPORT, RESULT, RUN, SECONDS, Run
 from ..settings import DistillSettings
+from ..step import Distiller
 from ..textures import Textures
 
 # %% ../../nbs/guard/9_check.ipynb #4cab2553
@@ -123,14 +125,27 @@ def _look_at_frames(run, s, steps):
     ]
 
 
+def _read_checkpoint(path, run, s, data):
+    "A checkpoint, and whether a distiller of the run can go on from it"
+    read_tensors(path, CHECKPOINT)
+    try:
+        d = Distiller(s, data, run.experts) if s and data else None
+    except UserError:
+        return  # experts that are not whole, or another machine's device: nothing that is wrong with this file
+    if d:
+        load_checkpoint(d, path)
+
+
 def look_at_distilled(
     run: Run,  # a run
     s: DistillSettings | None,  # its settings, where they are known
-    evaluated: bool,  # whether its textures were evaluated
+    data: Dataset | None,  # its images, where they are whole
+    evaluated: bool = False,  # whether its textures were evaluated
 ) -> list[Finding]:
     "Checkpoint, frames, textures, and pictures of them"
     begun = run.textures_file.exists() or any(numbers_of(run.frames))
-    checkpoint = look_at("checkpoint", run.checkpoint_file, partial(read_tensors, form=CHECKPOINT), begun)
+    fits = partial(_read_checkpoint, run=run, s=s, data=data)
+    checkpoint = look_at("checkpoint", run.checkpoint_file, fits, begun)
     steps = len(run.losses) if checkpoint.state == "whole" else max(numbers_of(run.frames), default=0)
     done = evaluated or bool(s) and steps >= s.distill_steps
     textures = look_at("textures", run.textures_file, Textures.load, done)
@@ -213,10 +228,15 @@ def look_at_run(
     mark = read(run.settings_file).get("data_fingerprint", "") if own.state == "whole" else ""
     images, data = look_at_images(s, mark)
     results = look_at_results(run, s, data)
-    distilled = look_at_distilled(run, s, results[-2].state != "to come")
+    distilled = look_at_distilled(run, s, data, results[-2].state != "to come")
     experts = look_at_experts(run, s, any(f.state != "to come" for f in distilled))
     seconds = look_at("seconds", run.seconds_file, partial(read_record, form=SECONDS), distilled[0].state == "whole")
     return sorted([own, images, *experts, *distilled, *results, seconds], key=lambda f: RUN_FILES.index(f.kind))
+
+
+def _name_in(run, f):
+    "A file's name in its run"
+    return printable(f.path.relative_to(run.folder) if f.path.is_relative_to(run.folder) else f.path)
 
 
 def say_run(
@@ -230,8 +250,10 @@ def say_run(
         states = [s for s in ("damaged", "missing", "old", "whole", "to come") if any(f.state == s for f in some)]
         counts = [f"{sum(f.state == s for f in some)} {s}" for s in states]
         lines.append(f"{kind:11} {states[0] if len(some) == 1 or len(states) == 1 else ', '.join(counts)}")
-        lines += [f"            written by {why}" for why in sorted({f.why for f in some if f.state == "old"})]
-        for f in (f for f in some if f.state in ("damaged", "missing")):
-            name = f.path.relative_to(run.folder) if f.path.is_relative_to(run.folder) else f.path
-            lines.append(f"            {printable(name)}: {f.why or f.state}")
+        old = [f for f in some if f.state == "old"]  # in an older run all are: the first one has to do
+        more = f" and {len(old) - 1} more" if len(old) > 1 else ""
+        lines += [f"            {_name_in(run, f)}{more}: written by {f.why}" for f in old[:1]]
+        lines += [
+            f"            {_name_in(run, f)}: {f.why or f.state}" for f in some if f.state in ("damaged", "missing")
+        ]
     return lines
