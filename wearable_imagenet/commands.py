@@ -28,10 +28,10 @@ from .images.dataset import Dataset
 from .pictures import draw_tilings
 from .ranks.share import by_first, first_says, held_by_first, open_together
 from .repeat import check_repeat
-from .run import Run, check_folder, drop_results
+from .run import Run, check_folder
 from .scores import most_confused, say_classes
 from .settings import DistillSettings, make_settings, settings_text
-from .stages import arm_figures, find_data, run_distill, run_evaluate, work_on
+from .stages import arm_figures, drop_results, find_data, run_distill, run_evaluate, work_on
 
 # %% ../nbs/25_commands.ipynb #6429b557
 SETTINGS = Form("write an object of names and values", about={"settings?": dict})

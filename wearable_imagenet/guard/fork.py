@@ -15,13 +15,13 @@ from tqdm.auto import tqdm
 
 from ..commands import find_settings
 from ..core import UserError, printable, write_file
-from ..distill import CHANGEABLE
 from .check import Finding, look_at_distilled, look_at_experts
 from .form import read_record, write_record
+from .kin import CHANGEABLE, FREE
 from .lock import own_folder
 from .rescue import changed_experts, say_command, say_fork
 from ..images.dataset import Dataset
-from ..run import FREE, RUN, Run, check_folder, check_steps, open_run
+from ..run import RUN, Run, check_folder, check_steps, open_run
 from ..settings import DistillSettings, settings_text
 from ..stages import find_data
 
