@@ -176,8 +176,8 @@ class Project(Run):
         steps = len(self.losses) if self.checkpoint_file.exists() else 0
         lines = [f"{self.folder}: {self.read or self.images or s.data}"]
         lines += [f"experts {experts} of {s.experts}, distillation steps {steps} of {s.distill_steps}"]
-        if self.report_file.exists():
-            r = self.report["accuracy_textures"]
+        if figures := self.figures:
+            r = figures["accuracy_textures"]
             lines.append(f"accuracy of networks trained on the textures {100 * r['mean']:.1f} ± {100 * r['std']:.1f} %")
         return lines + (say_data(self.read) if self.read else [])
 

@@ -147,7 +147,7 @@ def save_timelapse(
         try:
             t = Textures.load(files[i])
             ours = ours or bound_settings(t.settings)
-            check_kin(files[i], bound_settings(t.settings), ours, "")
+            check_kin(files[i], bound_settings(t.settings), ours, files[i].parent)
         except DamagedFile as e:
             without = "the timelapse goes without it (wearable-imagenet check --repair makes it again)"
             warnings.warn(f"{e.fault}: {without}", stacklevel=2)

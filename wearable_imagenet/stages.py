@@ -136,6 +136,7 @@ def make_report(
         matching_loss_last=last,
         **arm_figures(result),
         accuracy_experts=summarise(experts) | dict(gain=gain),
+        textures=run.mark,
         student_lr=t.student_lr,
         seam_ratio={name: max(seam_ratio(tile)) for name, tile in zip(t.names, t)},
         seams=seams,

@@ -121,7 +121,7 @@ def _read_textures(path, s):
     "Textures, and whether they are of the run with these settings"
     t = Textures.load(path)
     if s:
-        check_kin(path, bound_settings(t.settings), bound_settings(s), "")
+        check_kin(path, bound_settings(t.settings), bound_settings(s), path.parent)
     return t
 
 
@@ -137,7 +137,7 @@ def _look_at_frames(run, s, steps):
 def _read_checkpoint(path, run, s, data):
     "A checkpoint, and whether a distiller of the run can go on from it"
     of = read_tensors(path, CHECKPOINT)[1].get("of", {})
-    check_kin(path, of, bound_settings(s) if s else {}, "")
+    check_kin(path, of, bound_settings(s) if s else {}, path.parent)
     try:
         d = Distiller(s, data, run.experts) if s and data else None
     except UserError:
@@ -191,6 +191,17 @@ def look_at_images(
     return Finding("images", "whole", place), data
 
 
+def _read_report(path, run):
+    "A report, and whether it is of the textures that are there"
+    of = read_record(path, REPORT).get("textures")
+    try:
+        mark = run.mark if of else None
+    except (UserError, OSError):
+        return  # what is wrong with textures is told of them
+    if of != mark:
+        raise UserError("it is of other textures: evaluate again")
+
+
 def look_at_results(
     run: Run,  # a run
     s: DistillSettings | None,  # its settings, where they are known
@@ -198,7 +209,7 @@ def look_at_results(
 ) -> list[Finding]:
     "Results of networks, the report of them, and its picture"
     picture, read = run.folder / "accuracy.png", partial(read_record, form=RESULT)
-    report = look_at("report", run.report_file, partial(read_record, form=REPORT), picture.exists())
+    report = look_at("report", run.report_file, partial(_read_report, run=run), picture.exists())
     files = {*run.evaluation_folder.glob("*.json")}
     if (
         report.state != "to come"

@@ -9,6 +9,7 @@ __all__ = ['FREE', 'CHANGEABLE', 'bound_settings', 'check_kin']
 from pathlib import Path
 
 from ..core import DamagedFile, printable
+from .rescue import say_command
 from ..settings import DistillSettings, settings_text
 
 # %% ../../nbs/guard/13_kin.ipynb #3da526cd
@@ -27,9 +28,10 @@ def check_kin(
     path: Path,  # a file that lies in a run's folder
     its: dict,  # what `bound_settings` were when it was written
     ours: dict,  # those of the run
-    remedy: str,  # what helps
+    folder: Path,  # the run's
 ):
     "Refuse a file of another run. Raises `DamagedFile`"
     if differ := [name for name, value in ours.items() if its.get(name, value) != value]:
         theirs, own = printable(its[differ[0]]), printable(ours[differ[0]])
-        raise DamagedFile(path, f"it is of a run with {differ[0]} {theirs}, and run.json says {own}", remedy)
+        mend = f"put the one back that belongs here, or mend it: {say_command('check', folder, '--repair')}"
+        raise DamagedFile(path, f"it is of a run with {differ[0]} {theirs}, and run.json says {own}", mend)
