@@ -793,6 +793,40 @@ def test_textures_of_another_moment(seen, tmp_path):
         assert "was written as step_000000" in lines[-1]
 
 
+OTHERS = {
+    "settings": "experts distill evaluate fork share",
+    "checkpoint": "distill evaluate fork",
+    "textures": "tile print evaluate gallery share",
+    "frame": "",
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_files_of_another_run(kind, seen, tmp_path):
+    """Kind 2: a whole file of a run with another seed is not taken for the run's own, and `check --repair` helps."""
+
+    def change(*held):
+        *tensors, about = json.loads(json.dumps(held)) if kind == "settings" else held
+        about["of" if kind == "checkpoint" else "settings"]["seed"] = 7
+        return (*tensors, about) if tensors else about
+
+    run, file, wanted = linked(seen, tmp_path / "run"), file_of(seen, kind), results(seen)
+    path = run / file.relative_to(seen)
+    path.unlink()
+    path.write_bytes(rewritten(file, change))
+    for name in OTHERS[kind].split():
+        status, lines, said = call(words_of(name, run))
+        assert_told(status, lines, said)
+        assert "it is of a run with seed" in lines[-1] and not fork_of(run).exists(), said
+    status, _, said = call(["check", run, "--repair"])
+    assert status == (kind == "checkpoint"), said
+    if kind == "checkpoint":
+        assert call(["distill", "--run", run])[0] == 0
+    got = results(run)
+    names = [f for f in wanted if not f.startswith(("prints/", "gallery", "tiling", "shared", "cache/"))]
+    assert [f for f in names if got.get(f) != wanted[f]] == []
+
+
 def follow(line):
     """The command that a line ends with, typed."""
     words = shlex.split(line.split(": wearable-imagenet ")[-1])

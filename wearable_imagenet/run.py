@@ -195,8 +195,7 @@ class Run:
 # %% ../nbs/16_run.ipynb #e9a5c3b1
 def _steps_done(run):
     "Distillation steps in the checkpoint"
-    there = os.path.lexists(run.checkpoint_file)
-    return run.load_checkpoint()[1]["distill_steps"] if there else 0
+    return run.load_checkpoint()[1]["distill_steps"] if os.path.lexists(run.checkpoint_file) else 0
 
 
 def check_steps(
@@ -230,9 +229,8 @@ def _check_same(run, about):
         if len(wanted) <= _FEW:
             fork = say_fork(run.folder, wanted, not changed_experts(was, now))
             way = f"set {name} back, or begin another run: {fork}"
-        raise UserError(
-            f"{run.folder} holds a run with {name} {printable(old[name])}, not {printable(new[name])}: {way}"
-        )
+        said = f"{run.folder} holds a run with {name} {printable(old[name])}, not {printable(new[name])}"
+        raise UserError(f"{said}: {way}")
     if read_record(run.settings_file, RUN).get("data_fingerprint", seen) != seen:
         other = f"{run.folder} holds a run on other images than {now.data} has now"
         raise UserError(f"{other}: put them back, or begin another run: {say_fork(run.folder, {}, False)}")
