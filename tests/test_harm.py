@@ -793,6 +793,40 @@ def test_textures_of_another_moment(seen, tmp_path):
         assert "was written as step_000000" in lines[-1]
 
 
+OTHERS = {
+    "settings": "experts distill evaluate fork share",
+    "checkpoint": "distill evaluate fork",
+    "textures": "tile print evaluate gallery share",
+    "frame": "",
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_files_of_another_run(kind, seen, tmp_path):
+    """Kind 2: a whole file of a run with another seed is not taken for the run's own, and `check --repair` helps."""
+
+    def change(*held):
+        *tensors, about = json.loads(json.dumps(held)) if kind == "settings" else held
+        about["of" if kind == "checkpoint" else "settings"]["seed"] = 7
+        return (*tensors, about) if tensors else about
+
+    run, file, wanted = linked(seen, tmp_path / "run"), file_of(seen, kind), results(seen)
+    path = run / file.relative_to(seen)
+    path.unlink()
+    path.write_bytes(rewritten(file, change))
+    for name in OTHERS[kind].split():
+        status, lines, said = call(words_of(name, run))
+        assert_told(status, lines, said)
+        assert "it is of a run with seed" in lines[-1] and not fork_of(run).exists(), said
+    status, _, said = call(["check", run, "--repair"])
+    assert status == (kind == "checkpoint"), said
+    if kind == "checkpoint":
+        assert call(["distill", "--run", run])[0] == 0
+    got = results(run)
+    names = [f for f in wanted if not f.startswith(("prints/", "gallery", "tiling", "shared", "cache/"))]
+    assert [f for f in names if got.get(f) != wanted[f]] == []
+
+
 def follow(line):
     """The command that a line ends with, typed."""
     words = shlex.split(line.split(": wearable-imagenet ")[-1])
@@ -939,6 +973,20 @@ def test_a_system_that_is_out_of_files_is_no_damage(seen, tmp_path):
             assert "damaged" not in said and "fault of the program" not in said, said
             assert {name: held for name, held in tree(run).items() if name in before} == before
             shutil.rmtree(tmp_path / "new", ignore_errors=True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links of Unix")
+@pytest.mark.parametrize("file", ["run.json", "checkpoint.safetensors"])
+def test_links_that_lead_nowhere(file, seen, tmp_path):
+    """Kind 1: what lies on a disk that is not there today is not taken for missing: one line, and nothing is begun."""
+    run = linked(seen, tmp_path / "run")
+    (run / file).unlink()
+    (run / file).symlink_to(tmp_path / "away" / file)
+    before = tree(tmp_path)
+    for name in ("experts", "distill", "evaluate", "fork", *["share"] * (file == "run.json")):
+        status, lines, said = call(words_of(name, run))
+        assert_told(status, lines, said)
+        assert file in lines[-1] and tree(tmp_path) == before, said
 
 
 def test_folders_without_end(tmp_path):

@@ -7,6 +7,7 @@ __all__ = ['SETTINGS', 'read_settings', 'find_settings', 'say_data', 'command_st
            'command_evaluate', 'command_tile', 'command_gallery']
 
 # %% ../nbs/25_commands.ipynb #594bbf44
+import os
 import sys
 from dataclasses import replace
 from functools import partial
@@ -27,10 +28,10 @@ from .images.dataset import Dataset
 from .pictures import draw_tilings
 from .ranks.share import by_first, first_says, held_by_first, open_together
 from .repeat import check_repeat
-from .run import Run, check_folder, drop_results
+from .run import Run, check_folder
 from .scores import most_confused, say_classes
 from .settings import DistillSettings, make_settings, settings_text
-from .stages import arm_figures, find_data, run_distill, run_evaluate, work_on
+from .stages import arm_figures, drop_results, find_data, run_distill, run_evaluate, work_on
 
 # %% ../nbs/25_commands.ipynb #6429b557
 SETTINGS = Form("write an object of names and values", about={"settings?": dict})
@@ -63,7 +64,7 @@ def find_settings(
     "The settings that a command asks for, checked"
     check_folder(Run(run))
     known, own = {}, Run(run).settings_file
-    files = ([own] if preset is None and own.exists() else []) + ([file] if file else [])
+    files = ([own] if preset is None and os.path.lexists(own) else []) + ([file] if file else [])
     for path in files:
         known |= read_settings(path)
     whole = any(path.name == own.name for path in files)  # a run's own file leaves nothing open

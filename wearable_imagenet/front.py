@@ -176,8 +176,8 @@ class Project(Run):
         steps = len(self.losses) if self.checkpoint_file.exists() else 0
         lines = [f"{self.folder}: {self.read or self.images or s.data}"]
         lines += [f"experts {experts} of {s.experts}, distillation steps {steps} of {s.distill_steps}"]
-        if self.report_file.exists():
-            r = self.report["accuracy_textures"]
+        if figures := self.figures:
+            r = figures["accuracy_textures"]
             lines.append(f"accuracy of networks trained on the textures {100 * r['mean']:.1f} ± {100 * r['std']:.1f} %")
         return lines + (say_data(self.read) if self.read else [])
 
@@ -187,5 +187,5 @@ class Project(Run):
     def _repr_html_(self) -> str:
         names = dict(tiling="the textures", loss="the matching loss", accuracy="accuracies")
         files = {self.folder / f"{name}.png": words for name, words in names.items()}
-        shown = [as_figure(Image.open(file), words, 640) for file, words in files.items() if file.exists()]
+        shown = [as_figure(Image.open(file), words, 640) for file, words in files.items() if file.is_file()]
         return "\n".join([*(f"<p style='margin:0'>{html.escape(line)}</p>" for line in self.state()), *shown])

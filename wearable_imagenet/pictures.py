@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from .core import DamagedFile, say_size, write_file
 from .figure import Picture, own_style, save_figure
+from .guard.kin import bound_settings, check_kin
 from .repeat import plane_to_canvas
 from .run import Run
 from .seams import seam_ratio
@@ -141,10 +142,12 @@ def save_timelapse(
     width: int = 1200,  # pixels at most
 ):
     "Write the frames as an animation"
-    steps, frames = [int(re.search(r"\d+", Path(file).stem)[0]) for file in files], []
-    for i in np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)):
+    steps, frames, ours = [int(re.search(r"\d+", Path(file).stem)[0]) for file in files], [], {}
+    for i in np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))[::-1]:
         try:
             t = Textures.load(files[i])
+            ours = ours or bound_settings(t.settings)
+            check_kin(files[i], bound_settings(t.settings), ours, files[i].parent)
         except DamagedFile as e:
             without = "the timelapse goes without it (wearable-imagenet check --repair makes it again)"
             warnings.warn(f"{e.fault}: {without}", stacklevel=2)
@@ -156,6 +159,7 @@ def save_timelapse(
         frames.append(_captioned(picture, frame_caption(t, steps[i], steps[-1], losses), steps[i] / max(1, steps[-1])))
     if not frames:
         return
+    frames.reverse()
     how = dict(format="WEBP", quality=80)
     if Path(path).suffix == ".gif":
         few = dict(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)

@@ -139,8 +139,8 @@ def share_members(
 ) -> dict[str, bytes]:  # name → contents
     "What is sent of a run"
     t = sendable(run.textures)
-    report = {k: v for k, v in run.figures.items() if k != "settings"}
-    about = read_record(run.settings_file, RUN) if run.settings_file.exists() else {}
+    report = {k: v for k, v in run.figures.items() if k not in ("settings", "textures")}
+    about = read_record(run.settings_file, RUN) if os.path.lexists(run.settings_file) else {}
     about = {k: about[k] for k in ("data_fingerprint", "versions") if k in about} | dict(classes=t.classes)
     with tempfile.TemporaryDirectory() as d:
         t.save(Path(d) / "textures.safetensors")

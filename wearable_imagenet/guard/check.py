@@ -16,8 +16,10 @@ from typing import NamedTuple
 from PIL import Image, ImageSequence
 
 from ..core import UserError, printable
+from ..distill import load_checkpoint
 from ..evaluate import ARMS, asked, digest, result_file
 from .form import OldFile, read_record, read_tensors
+from .kin import bound_settings, check_kin
 from .rescue import kept_epochs
 from .theta import LATEST, epoch_file, latest_file, load_theta
 from .trouble import say_disk
@@ -25,7 +27,8 @@ from ..images.cache import entry_folder, read_entry
 from ..images.dataset import Dataset, hold_out
 from ..images.known import open_source
 from ..run import CHECKPOINT, REPORT, RESULT, RUN, SECONDS, Run
-from ..settings import DistillSettings
+from ..settings import DistillSettings, make_settings
+from ..step import Distiller
 from ..textures import Textures
 
 # %% ../../nbs/guard/9_check.ipynb #4cab2553
@@ -114,26 +117,51 @@ def look_at_experts(
     ]
 
 # %% ../../nbs/guard/9_check.ipynb #f7aa0f73
+def _read_textures(path, s):
+    "Textures, and whether they are of the run with these settings"
+    t = Textures.load(path)
+    if s:
+        check_kin(path, bound_settings(t.settings), bound_settings(s), path.parent)
+    return t
+
+
 def _look_at_frames(run, s, steps):
     "Frames that a checkpoint of so many steps leaves, and others that are there"
     wanted = {0, *range(0, steps + 1, s.checkpoint_every), steps} if s and steps else {0} if steps else set()
     numbers = sorted(wanted | {*numbers_of(run.frames)})
-    return [look_at("frames", run.frame_file(n), Textures.load) for n in numbers] or [
+    return [look_at("frames", run.frame_file(n), partial(_read_textures, s=s)) for n in numbers] or [
         Finding("frames", "to come", run.frames_folder)
     ]
+
+
+def _read_checkpoint(path, run, s, data):
+    "A checkpoint, and whether a distiller of the run can go on from it"
+    of = read_tensors(path, CHECKPOINT)[1].get("of", {})
+    check_kin(path, of, bound_settings(s) if s else {}, path.parent)
+    try:
+        d = Distiller(s, data, run.experts) if s and data else None
+    except UserError:
+        return  # experts that are not whole, or another machine's device: nothing that is wrong with this file
+    if d:
+        load_checkpoint(d, path)
 
 
 def look_at_distilled(
     run: Run,  # a run
     s: DistillSettings | None,  # its settings, where they are known
-    evaluated: bool,  # whether its textures were evaluated
+    data: Dataset | None,  # its images, where they are whole
+    evaluated: bool = False,  # whether its textures were evaluated
 ) -> list[Finding]:
     "Checkpoint, frames, textures, and pictures of them"
     begun = run.textures_file.exists() or any(numbers_of(run.frames))
-    checkpoint = look_at("checkpoint", run.checkpoint_file, partial(read_tensors, form=CHECKPOINT), begun)
-    steps = len(run.losses) if checkpoint.state == "whole" else max(numbers_of(run.frames), default=0)
+    fits = partial(_read_checkpoint, run=run, s=s, data=data)
+    checkpoint = look_at("checkpoint", run.checkpoint_file, fits, begun)
+    if checkpoint.state == "whole":
+        steps = read_tensors(run.checkpoint_file, CHECKPOINT)[1]["distill_steps"]
+    else:
+        steps = max(numbers_of(run.frames), default=0)
     done = evaluated or bool(s) and steps >= s.distill_steps
-    textures = look_at("textures", run.textures_file, Textures.load, done)
+    textures = look_at("textures", run.textures_file, partial(_read_textures, s=s), done)
     names = ("tiling.png", "loss.png", "timelapse.webp", "timelapse.gif")
     drawn = textures.state != "to come"
     pictures = [look_at("pictures", run.folder / name, _read_picture, drawn) for name in names]
@@ -163,6 +191,17 @@ def look_at_images(
     return Finding("images", "whole", place), data
 
 
+def _read_report(path, run):
+    "A report, and whether it is of the textures that are there"
+    of = read_record(path, REPORT).get("textures")
+    try:
+        mark = run.mark if of else None
+    except (UserError, OSError):
+        return  # what is wrong with textures is told of them
+    if of != mark:
+        raise UserError("it is of other textures: evaluate again")
+
+
 def look_at_results(
     run: Run,  # a run
     s: DistillSettings | None,  # its settings, where they are known
@@ -170,10 +209,15 @@ def look_at_results(
 ) -> list[Finding]:
     "Results of networks, the report of them, and its picture"
     picture, read = run.folder / "accuracy.png", partial(read_record, form=RESULT)
-    report = look_at("report", run.report_file, partial(read_record, form=REPORT), picture.exists())
+    report = look_at("report", run.report_file, partial(_read_report, run=run), picture.exists())
     files = {*run.evaluation_folder.glob("*.json")}
-    if report.state != "to come" and s and data and look_at("", run.textures_file, Textures.load).state == "whole":
-        t = asked(run.textures, s)
+    if (
+        report.state != "to come"
+        and s
+        and data
+        and look_at("", run.textures_file, partial(_read_textures, s=s)).state == "whole"
+    ):
+        t = asked(Textures.load(run.textures_file), s)
         key = digest(t, data)
         files |= {result_file(run.evaluation_folder, t, key, arm, i) for arm in ARMS for i in range(s.eval_networks)}
     results = [look_at("evaluation", file, read) for file in sorted(files)]
@@ -186,11 +230,24 @@ RUN_FILES = ("settings", "images", "experts", "checkpoint", "frames", "textures"
 RUN_FILES += ("seconds",)
 
 
+def _read_settings(path, run):
+    "A run.json, unless the run's textures and checkpoint agree that it is of another one"
+    ours = bound_settings(make_settings(**read_record(path, RUN)["settings"]))
+    try:
+        theirs = bound_settings(Textures.load(run.textures_file).settings)
+        of = read_tensors(run.checkpoint_file, CHECKPOINT)[1].get("of")
+    except (UserError, OSError):
+        return
+    if of == theirs and (differ := [name for name in ours if ours[name] != theirs.get(name, ours[name])]):
+        raise UserError(f"its {differ[0]} is not that of textures and checkpoint: it is of another run")
+
+
 def told_settings(
     run: Run,  # a run
 ) -> DistillSettings | None:  # None where nothing says them
     "Settings as run.json has them, or else the newest file that knows them"
     try:
+        _read_settings(run.settings_file, run)
         return run.settings
     except (UserError, OSError):
         pass
@@ -208,15 +265,19 @@ def look_at_run(
     "Read every file of a run. Raises `UserError` where there is none"
     if not run.folder.is_dir() or all(p.name.startswith(".") for p in run.folder.iterdir()):
         raise UserError(f"{printable(run.folder)} holds no run")
-    s, read = told_settings(run), partial(read_record, form=RUN)
-    own = look_at("settings", run.settings_file, read)
-    mark = read(run.settings_file).get("data_fingerprint", "") if own.state == "whole" else ""
+    s, own = told_settings(run), look_at("settings", run.settings_file, partial(_read_settings, run=run))
+    mark = read_record(run.settings_file, RUN).get("data_fingerprint", "") if own.state == "whole" else ""
     images, data = look_at_images(s, mark)
     results = look_at_results(run, s, data)
-    distilled = look_at_distilled(run, s, results[-2].state != "to come")
+    distilled = look_at_distilled(run, s, data, results[-2].state != "to come")
     experts = look_at_experts(run, s, any(f.state != "to come" for f in distilled))
     seconds = look_at("seconds", run.seconds_file, partial(read_record, form=SECONDS), distilled[0].state == "whole")
     return sorted([own, images, *experts, *distilled, *results, seconds], key=lambda f: RUN_FILES.index(f.kind))
+
+
+def _name_in(run, f):
+    "A file's name in its run"
+    return printable(f.path.relative_to(run.folder) if f.path.is_relative_to(run.folder) else f.path)
 
 
 def say_run(
@@ -230,8 +291,10 @@ def say_run(
         states = [s for s in ("damaged", "missing", "old", "whole", "to come") if any(f.state == s for f in some)]
         counts = [f"{sum(f.state == s for f in some)} {s}" for s in states]
         lines.append(f"{kind:11} {states[0] if len(some) == 1 or len(states) == 1 else ', '.join(counts)}")
-        lines += [f"            written by {why}" for why in sorted({f.why for f in some if f.state == "old"})]
-        for f in (f for f in some if f.state in ("damaged", "missing")):
-            name = f.path.relative_to(run.folder) if f.path.is_relative_to(run.folder) else f.path
-            lines.append(f"            {printable(name)}: {f.why or f.state}")
+        old = [f for f in some if f.state == "old"]  # in an older run all are: the first one has to do
+        more = f" and {len(old) - 1} more" if len(old) > 1 else ""
+        lines += [f"            {_name_in(run, f)}{more}: written by {f.why}" for f in old[:1]]
+        lines += [
+            f"            {_name_in(run, f)}: {f.why or f.state}" for f in some if f.state in ("damaged", "missing")
+        ]
     return lines

@@ -15,13 +15,13 @@ from tqdm.auto import tqdm
 
 from ..commands import find_settings
 from ..core import UserError, printable, write_file
-from ..distill import CHANGEABLE
 from .check import Finding, look_at_distilled, look_at_experts
 from .form import read_record, write_record
+from .kin import CHANGEABLE, FREE
 from .lock import own_folder
 from .rescue import changed_experts, say_command, say_fork
 from ..images.dataset import Dataset
-from ..run import FREE, RUN, Run, check_folder, check_steps, open_run
+from ..run import RUN, Run, check_folder, check_steps, open_run
 from ..settings import DistillSettings, settings_text
 from ..stages import find_data
 
@@ -50,7 +50,7 @@ def check_fork(
     if fixed := [name for name in changed if name not in {*FREE, *CHANGEABLE}]:
         why = f"{fixed[0]} {settings_text(now)[fixed[0]]} cannot change in the middle of a distillation"
         raise UserError(f"{why}: leave out --from checkpoint, and it begins at its first step")
-    if not run.checkpoint_file.exists():
+    if not os.path.lexists(run.checkpoint_file):
         raise UserError(f"{printable(run.folder)} has no checkpoint: leave out --from checkpoint")
     check_steps(now, run)
 
@@ -70,6 +70,7 @@ def share_file(
 def files_to_share(
     run: Run,  # that is there
     now: DistillSettings,  # of the new run
+    data: Dataset,  # its images
     begin: str,  # what it begins from, a name in `FORKS`
 ) -> list[Path]:  # in the order in which the new run needs them
     "What the new run begins from. Raises `UserError` where it is not whole"
@@ -80,7 +81,7 @@ def files_to_share(
     if found[0].state == "to come":
         raise OtherExperts(f"{printable(run.folder)} has no experts: train them first, or add --from settings")
     if begin == "checkpoint":
-        kept = [f for f in look_at_distilled(run, now, False) if f.kind in ("checkpoint", "frames")]
+        kept = [f for f in look_at_distilled(run, now, data) if f.kind in ("checkpoint", "frames")]
         found = [f for f in kept if f.kind == "checkpoint" or f.state == "whole"] + found
     if old := [f for f in found if f.state == "old"]:
         wrote = f"the experts of {printable(run.folder)} were written by {old[0].why}"
@@ -93,7 +94,7 @@ def files_to_share(
 # %% ../../nbs/guard/11_fork.ipynb #3502cce4
 def _begin(run, new, now, data, begin):
     "Fill an empty folder"
-    files = files_to_share(run, now, begin)
+    files = files_to_share(run, now, data, begin)
     if begin != "settings" and read_record(run.settings_file, RUN).get("data_fingerprint", "") != data.fingerprint:
         raise OtherExperts(f"{now.data} has other images now than the experts saw: add --from settings")
     for path in (p for p in files if p == run.checkpoint_file):

@@ -15,14 +15,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..core import UserError, printable, sweep
+from ..core import UserError, printable, read_text, sweep
 
 # %% ../../nbs/guard/2_lock.ipynb #6ecabddc
 def _owner(file):
     "Words for the process that holds a lock"
     for _ in range(10):
         with suppress(OSError, ValueError):
-            number, host = file.read_text(encoding="utf-8").split(maxsplit=1)
+            number, host = read_text(file).split(maxsplit=1)
             return f"process {int(number)}" + ("" if host == socket.gethostname() else f" on {printable(host)}")
         time.sleep(0.05)
     return "another process"

@@ -52,7 +52,7 @@ def _replay(run, s, data, wanted):
 
 def _frame(run, n):
     "A frame; nothing where it is not whole"
-    whole = look_at("frames", run.frame_file(n), Textures.load).state == "whole"
+    whole = look_at("frames", run.frame_file(n), run.load_textures).state == "whole"
     return Textures.load(run.frame_file(n)) if whole else None
 
 

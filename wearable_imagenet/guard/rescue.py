@@ -101,12 +101,20 @@ def changed_experts(
     return [name for name in OF_EXPERTS if getattr(was, name) != getattr(now, name)] + longer
 
 
+def _as_bytes(c):
+    "A character as a path has it; half a character, which no path has, as UTF-8 would have it"
+    try:
+        return os.fsencode(c)
+    except UnicodeEncodeError:
+        return c.encode("utf-8", "surrogatepass")
+
+
 def _typed(word):
     "A word as a shell takes it, byte by byte where letters cannot be shown"
     if printable(word) == word:
         return shlex.quote(word)
     plain = lambda c: c.isascii() and (c.isalnum() or c in "/._-")
-    return "$'" + "".join(c if plain(c) else "".join(f"\\x{b:02x}" for b in os.fsencode(c)) for c in word) + "'"
+    return "$'" + "".join(c if plain(c) else "".join(f"\\x{b:02x}" for b in _as_bytes(c)) for c in word) + "'"
 
 
 def say_command(

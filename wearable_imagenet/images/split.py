@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..core import UserError
+from ..core import UserError, check_file
 from .folders import split_by_name
 from .photo import decode_file, decode_pixels
 from .source import Item, Source, why_not
@@ -91,6 +91,7 @@ def open_images(
     shape: tuple[int, int, int, int],  # (n, C, H, W)
 ) -> np.ndarray:  # uint8 (n, C, H, W), memory-mapped
     "Open images; they stay on disk until they are looked at. Raises `ValueError` where the file is of another length."
+    check_file(path)
     return np.memmap(path, np.uint8, "r").reshape(shape)
 
 # %% ../../nbs/images/7_split.ipynb #7bd8b6b1

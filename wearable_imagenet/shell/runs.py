@@ -11,12 +11,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from os.path import lexists
 from pathlib import Path
 from typing import NamedTuple
 
 from tyro.conf import Positional
 
-from ..core import DamagedFile, UserError, check_digest, printable, read_json
+from ..core import DamagedFile, UserError, check_digest, check_file, printable, read_json
 from .words import Folder
 
 # %% ../../nbs/shell/4_runs.ipynb #202240bc
@@ -25,6 +26,7 @@ def read_header(
 ) -> dict:  # what is said about them
     "What a file of tensors says about itself; its length is compared. Raises `DamagedFile`"
     try:
+        check_file(path)
         with open(path, "rb") as f:
             count = int.from_bytes(f.read(8), "little")
             header = json.loads(f.read(count) if count < 10**8 else b"")
@@ -49,17 +51,6 @@ class Seen(NamedTuple):
     about: str  # its images and the size of its canvases
 
 
-def _record(path):
-    "What a JSON file says; nothing where there is none"
-    if not path.exists():
-        return {}
-    about = read_json(path)
-    if not isinstance(about, dict):
-        raise DamagedFile(path, "it is no object")
-    check_digest(path, about)
-    return about
-
-
 @contextmanager
 def _about(path):
     "In this block, what is wrong is wrong with this file"
@@ -68,15 +59,27 @@ def _about(path):
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise e if isinstance(e, DamagedFile) else DamagedFile(path, e) from None
 
+
+def _record(path):
+    "What a JSON file says; nothing where there is none"
+    if not lexists(path):
+        return {}
+    with _about(path):
+        about = read_json(path)
+        if not isinstance(about, dict):
+            raise DamagedFile(path, "it is no object")
+        check_digest(path, about)
+        return about
+
 # %% ../../nbs/shell/4_runs.ipynb #d6cb09fc
 def _whole(value):
     return value if isinstance(value, int) else 0
 
 
 def _experts_done(folder, epochs):
-    latest = sorted(folder.glob("expert_*/latest.safetensors"))
+    latest = [expert / "latest.safetensors" for expert in sorted(folder.glob("expert_*"))]
     done = 0
-    for path in latest:
+    for path in filter(lexists, latest):
         with _about(path):
             done += len(read_header(path).get("figures", [])) > epochs
     return done
@@ -93,8 +96,12 @@ def _look(folder, s):
     "State, experts and steps done, figures. Raises `DamagedFile`"
     report, checkpoint = _record(folder / "report.json"), folder / "checkpoint.safetensors"
     done = _experts_done(folder / "experts", _whole(s.get("train_epochs")))
-    steps = _whole(read_header(checkpoint).get("distill_steps")) if checkpoint.exists() else 0
-    textures = (folder / "textures.safetensors").exists() and bool(read_header(folder / "textures.safetensors"))
+    steps = _whole(read_header(checkpoint).get("distill_steps")) if lexists(checkpoint) else 0
+    result = folder / "textures.safetensors"
+    made = read_header(result) if lexists(result) else {}
+    textures = bool(made)
+    if report.get("textures") not in (None, str(made.get("sha256"))[:16]):
+        report = {}  # of textures that were there before
     evaluated = bool(report) and textures
     finished = textures and steps >= _whole(s.get("distill_steps"))
     states = {"evaluated": evaluated and finished, "textures": finished, "distilling": steps, "experts": done}

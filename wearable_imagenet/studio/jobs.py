@@ -19,7 +19,7 @@ import psutil
 from filelock import FileLock
 
 import wearable_imagenet
-from ..core import UserError, printable, read_json, write_json
+from ..core import UserError, printable, read_json, read_text, write_json
 from ..run import Run
 from ..settings import DistillSettings, settings_text
 from .upload import plain_name
@@ -44,7 +44,7 @@ def worker(
             return about["pid"]
     lock = run.folder / ".lock"
     with suppress(OSError, ValueError):
-        number, host = lock.read_text(encoding="utf-8").split(maxsplit=1)
+        number, host = read_text(lock).split(maxsplit=1)
         other = host == socket.gethostname() and int(number) != os.getpid()  # a page locks a run while it prints
         if other and _lives(int(number), lock.stat().st_mtime, exact=False):
             return int(number)

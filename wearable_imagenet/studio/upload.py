@@ -127,7 +127,7 @@ class Photographs:
         self.limits.check(self.count + 1, self.size + len(content))
         wanted = self.folder.joinpath(*path)
         names = [wanted, *(wanted.with_stem(f"{wanted.stem}_{k}") for k in range(2, self.limits.files + 2))]
-        at = next(p for p in names if not p.exists() or p.read_bytes() == content)
+        at = next(p for p in names if not p.exists() or p.is_file() and p.read_bytes() == content)
         if at.exists():
             return ""
         write_file(at, lambda tmp: tmp.write_bytes(content))
