@@ -82,8 +82,8 @@ class Textures:
         index: int,  # which canvas
     ) -> Tile:  # (3, H, W), 0 … 1
         "A canvas in colors to look at; a gray one in three equal channels"
-        name = self.classes[self.y[index]]
-        return Tile(self.colors[index].clamp(0, 1).expand(3, -1, -1), self.settings.repeat, name)
+        colors = denormalise(self.canvases[index], self.mean, self.std)  # of one, not of all
+        return Tile(colors.expand(3, -1, -1), self.settings.repeat, self.classes[self.y[index]])
 
     def __iter__(self) -> Iterator[Tile]:
         return (self[i] for i in range(len(self)))
