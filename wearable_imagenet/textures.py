@@ -66,8 +66,9 @@ class Textures:
     labels: torch.Tensor | None = None  # (n, K) probabilities, if labels were learned
 
     def __repr__(self) -> str:
-        size, repeat = say_size(self.canvases.shape[2:]), self.settings.repeat
-        return f"{len(self)} textures of {size} px, {repeat}: {', '.join(self.names)}"
+        size, repeat, more = say_size(self.canvases.shape[2:]), self.settings.repeat, len(self) - _SHOWN
+        names = self.names[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+        return f"{len(self)} textures of {size} px, {repeat}: {', '.join(names)}"
 
     def _repr_html_(self) -> str:
         pictures = [as_figure(to_image(tile.tiling(2, 2)), name) for name, tile in zip(self.names[:_SHOWN], self)]
