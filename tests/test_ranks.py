@@ -134,7 +134,9 @@ def test_all_stages_on_several_ranks(count, ranks, tmp_path, photos, undisturbed
     assert not [name for name in tree(tmp_path / "run") if name.startswith(".")]
 
 
-SOME_CANVASES = dict(optimiser="adam", pixel_lr=0.05, ema=0.9, label_lr=0.1, student_batch=1, student_steps=2)
+SOME_CANVASES = dict(
+    optimiser="adam", start="mosaic", pixel_lr=0.05, ema=0.9, label_lr=0.1, student_batch=1, student_steps=2
+)
 
 
 @pytest.mark.parametrize("trajectories, counts", [(3, (2,)), *[(4, (2, 3, 4)), (1, (3,))] * LONG])

@@ -708,17 +708,20 @@ def ranks(sizes: dict, bar: str = "") -> list[dict]:
 
 
 SUM = """
-import argparse, statistics, sys, time, torch
+import argparse, json, statistics, sys, time, torch
+from pathlib import Path
 from wearable_imagenet.ranks.sum import ordered_mean
 from wearable_imagenet.ranks.team import all_ranks, this_team
 with all_ranks(argparse.Namespace(again="", together=True)):
     like = [torch.randn(int(sys.argv[1]), 3, int(sys.argv[2]), int(sys.argv[2]))]
-    seconds = []
+    status = Path("/proc/self/status")  # of Linux
+    top = lambda: 1024 * int(status.read_text().split("VmHWM:")[1].split()[0]) if status.exists() else 0
+    seconds, before = [], top()
     for _ in range(4):
         start = time.perf_counter()
         ordered_mean(lambda draw: (torch.zeros(()), like), 2, like)
         seconds.append(time.perf_counter() - start)
-    print(statistics.median(seconds[1:]), flush=True)
+    print(json.dumps([statistics.median(seconds[1:]), (top() - before) / 1e9]), flush=True)
 """
 
 
@@ -732,10 +735,14 @@ def sums(classes: tuple, side: int, step: dict) -> list[dict]:
         how = dict(stdout=subprocess.PIPE, text=True)
         words = [sys.executable, "-c", SUM, str(n), str(side)]
         each = [subprocess.Popen(words, env=os.environ | meet | dict(RANK=str(k)), **how) for k in range(2)]
-        seconds = float([p.communicate()[0] for p in each][0])
+        said = [p.communicate()[0] for p in each]
+        if lost := [k for k, p in enumerate(each) if p.returncode]:
+            sys.exit(f"bench: {n} canvases of {side} px: rank {lost[0]} ended with {each[lost[0]].returncode}")
+        seconds, top = json.loads(said[0])
         rows += [
             row(f"sum of two gradients of {n} canvases of {side} px over two ranks", seconds, "s"),
             row("its share of a step", seconds / (seconds + t)),
+            row("memory of a rank for it, above its gradient", top, "GB"),
         ]
     return rows
 

@@ -158,7 +158,7 @@ class Pyramid:
         "Parameters of these canvases: all in the finest level"
         back = torch.linalg.pinv(self.colors.mix.to(canvases)) / self.weights[0]
         finest = torch.einsum("dc,nchw->ndhw", back, self.colors.unlimit(canvases))
-        return [finest, *(canvases.new_zeros(*self.shape[:2], *size) for size in self.sizes[1:])]
+        return [finest, *(canvases.new_zeros(*canvases.shape[:2], *size) for size in self.sizes[1:])]
 
     def init(
         self,

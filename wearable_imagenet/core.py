@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import unicodedata
 from collections.abc import Callable
@@ -176,8 +177,9 @@ def write_json(
     path: Path,  # the final name
     obj,  # anything JSON can hold
 ) -> Path:  # `path`
-    "Write `obj` as indented JSON, whole or not at all."
+    "Write `obj` as indented JSON, a list of numbers on one line, whole or not at all."
     text = json.dumps(obj, indent=2, ensure_ascii=False) + "\n"
+    text = re.sub(r"\[\n[-+\s\d.,eE]+\]", lambda numbers: "[" + " ".join(numbers[0][1:-1].split()) + "]", text)
     return write_file(path, lambda tmp: tmp.write_text(text, encoding="utf-8"))
 
 

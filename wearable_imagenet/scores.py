@@ -151,6 +151,28 @@ def most_confused(
     return sorted(pairs, key=lambda pair: -pair[2])
 
 # %% ../nbs/20_scores.ipynb #22b891f1
+_SQUARES, _LETTERS = 250, 24  # at most: along a side of the picture; of a name beside it
+
+
+def _blocks(share, side):
+    "The largest number of each square of so many rows and columns"
+    more = -len(share) % side
+    padded = torch.nn.functional.pad(share, (0, more, 0, more))
+    return padded.unflatten(1, (-1, side)).unflatten(0, (-1, side)).amax((1, 3))
+
+
+def _name_some(ax, classes):
+    "As many names at the two axes as there is room for, the long ones cut"
+    room = int(5.2 * ax.figure.bbox.height / ax.figure.dpi)
+    ticks = range(0, len(classes), -(-len(classes) // room))
+    names = [c if len(c) <= _LETTERS else c[: _LETTERS - 1] + "…" for c in (classes[k] for k in ticks)]
+    few = len(classes) <= 15
+    turned = dict(rotation=40, ha="right", rotation_mode="anchor") if few else dict(rotation=90)
+    ax.set_yticks(ticks, names, fontsize=8, parse_math=False)
+    ax.set_xticks(ticks, names, fontsize=8, parse_math=False, **turned)
+    ax.tick_params(length=0 if few else 2)
+
+
 @own_style()
 def draw_confusion(
     confusion: list[list[int]],  # K lists of K numbers of images, from `evaluate`
@@ -159,27 +181,19 @@ def draw_confusion(
 ) -> Figure:
     "Confusion matrix in per cent of a row: what an image shows, and what it is taken for"
     if ax is None:
-        side = 4.6 if len(classes) <= 40 else 8.0
+        side = 4.6 if len(classes) <= 20 else 8.0
         ax = Picture(figsize=(side, side - 0.4), dpi=100, layout="constrained").subplots()
     counts = torch.tensor(confusion, device="cpu")
     share = 100 * counts / counts.sum(1, keepdim=True).clamp(min=1)
-    top = max(50, share.max().item())
-    ax.imshow(share, cmap="Blues", vmin=0, vmax=top)
-    ticks = range(0, len(classes), -(-len(classes) // 40))
+    top, block = max(50, share.max().item()), -(-len(classes) // _SQUARES)
+    shown = _blocks(share, block)
+    last = len(shown) * block - 0.5
+    ax.imshow(shown, cmap="Blues", vmin=0, vmax=top, extent=(-0.5, last, last, -0.5))
     if len(classes) <= 15:
         for a, b in (share >= 0.5).nonzero().tolist():
             how = dict(color="w" if share[a, b] > top / 2 else "k", weight="bold" if a == b else "normal")
             ax.text(b, a, f"{share[a, b]:.0f}", ha="center", va="center", fontsize=7, **how)
-    ax.set(yticks=ticks, ylabel="the image shows", xlabel="the network says, %")
-    ax.set_yticklabels([classes[k] for k in ticks], fontsize=8, parse_math=False)
-    ax.set_xticks(
-        ticks,
-        [classes[k] for k in ticks],
-        fontsize=8,
-        rotation=40,
-        ha="right",
-        rotation_mode="anchor",
-        parse_math=False,
-    )
-    ax.tick_params(length=0)
+    most = f", the most of {block} × {block} classes" if block > 1 else ""
+    ax.set(ylabel="the image shows", xlabel=f"the network says, %{most}")
+    _name_some(ax, classes)
     return ax.figure

@@ -74,8 +74,9 @@ class Textures:
     labels: torch.Tensor | None = None  # (n, K) probabilities, if labels were learned
 
     def __repr__(self) -> str:
-        size, repeat = say_size(self.canvases.shape[2:]), self.settings.repeat
-        return f"{len(self)} textures of {size} px, {repeat}: {', '.join(self.names)}"
+        size, repeat, more = say_size(self.canvases.shape[2:]), self.settings.repeat, len(self) - _SHOWN
+        names = self.names[:_SHOWN] + ([f"and {more} more"] if more > 0 else [])
+        return f"{len(self)} textures of {size} px, {repeat}: {', '.join(names)}"
 
     def _repr_html_(self) -> str:
         pictures = [as_figure(to_image(tile.tiling(2, 2)), name) for name, tile in zip(self.names[:_SHOWN], self)]
@@ -90,8 +91,8 @@ class Textures:
         index: int,  # which canvas
     ) -> Tile:  # (3, H, W), 0 … 1
         "A canvas in colors to look at; a gray one in three equal channels"
-        name = self.classes[self.y[index]]
-        return Tile(self.colors[index].clamp(0, 1).expand(3, -1, -1), self.settings.repeat, name)
+        colors = denormalise(self.canvases[index], self.mean, self.std)  # of one, not of all
+        return Tile(colors.expand(3, -1, -1), self.settings.repeat, self.classes[self.y[index]])
 
     def __iter__(self) -> Iterator[Tile]:
         return (self[i] for i in range(len(self)))

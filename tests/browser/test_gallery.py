@@ -186,6 +186,23 @@ def test_draws_what_python_tiles(repeat, ratio, browser, address, textures):
         assert scale > 1 and drawn.shape[1] == ratio * gallery.page.locator("#cloth").evaluate("e => e.clientWidth")
 
 
+@pytest.mark.parametrize("repeat", ["grid", "half-drop", "mirror", "ribbon", "shift:0,1/3"])
+def test_rolled(repeat, browser, textures, tmp_path):
+    """The page draws the window half a tile further down and right, pixel by pixel; of a ribbon only along itself."""
+    own = replace(textures, settings=replace(textures.settings, repeat=parse_repeat(repeat)))
+    own.save(tmp_path / "textures.safetensors")
+    with Gallery(browser, save_gallery(tmp_path, garments=("tie",)).as_uri(), 820) as gallery:
+        rolled = gallery.page.locator(".rolled").nth(4)
+        rolled.scroll_into_view_if_needed()
+        gallery.page.wait_for_function(  # an empty picture is a short address
+            "document.querySelectorAll('.rolled')[4].toDataURL().length > 5000"
+        )
+        content = rolled.evaluate("e => e.toDataURL().split(',')[1]")
+        drawn = np.array(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"))
+        place = (0 if own.settings.repeat.ends(0) else 48, 48)
+        assert (drawn == np.array(to_image(own[4].window(*place, 96, 96)))).all() and gallery.said == []
+
+
 def test_true_inches(browser, address, textures):
     """A repeat of 4 inches on 16 inches of cloth is seen four times: the picture is the same after a quarter of its
     width."""
