@@ -237,7 +237,7 @@ class Block(nn.Sequential):
         conv, norm, *_ = self
         shift = torch.add(norm.bias, conv.bias, alpha=0)  # so that the convolution's bias has a gradient: zeros
         order = torch.channels_last if kernels else torch.contiguous_format
-        x, w = (t.contiguous(memory_format=order) for t in (x, conv.weight))
+        x, w = (t.contiguous(memory_format=order) for t in (x, conv.weight))  # type: ignore[operator]
         kind = x.device.type
         narrow = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         return (NormReluPool.apply if kernels else _by_layers)(Conv.apply(x, w, narrow), norm.weight, shift)
