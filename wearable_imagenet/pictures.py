@@ -80,7 +80,7 @@ def draw_tilings(
         ax.set_axis_off()
     for ax, tile in zip(axes, t):
         ax.imshow(tile.tiling(tiles, tiles).permute(1, 2, 0).numpy(), interpolation="antialiased")
-        ax.set_title(tile.name, fontsize=10, pad=3, parse_math=False)  # a name may hold a $
+        ax.set_title(tile.name.replace("_", " "), fontsize=10, pad=3, parse_math=False)  # a name may hold a $
     return fig
 
 # %% ../nbs/23_pictures.ipynb #ccb3bcaa
