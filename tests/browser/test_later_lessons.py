@@ -169,7 +169,7 @@ FITTINGS = {
     "inches by mouse": (lambda lesson: lesson.drag("one tile, inches", 1), "one tile 12 inches"),
     "another garment": (lambda lesson: lesson.dropdown("garment").select_option("tote"), "on a tote"),
     "another repeat": (lambda lesson: lesson.dropdown("repeat").select_option("half-brick"), "half-brick"),
-    "another class": (lambda lesson: lesson.dropdown("class").select_option("snow"), "snow on"),
+    "another class": (lambda lesson: lesson.dropdown("class").select_option("tulip"), "tulip on"),
     "a flatter tone": (lambda lesson: lesson.press("tone", "ArrowLeft", 2), "tone 0.5"),
 }
 
@@ -190,12 +190,13 @@ def test_fitting_room(move, fitting):
 
 def test_fitting_room_saves(fitting):
     """Three files at the first press, one line that refuses at the second."""
-    saved = "sorted(p.name for p in folder.glob('snow*'))"
+    saved = "sorted(p.name for p in folder.glob('tulip*'))"
     fitting.button("Save files").click()
-    fitting.explorer().get_by_role("status").filter(has_text="saved snow_009.png").wait_for()
-    assert fitting.python(saved) == "['snow_009.png', 'snow_009_proof.png', 'snow_009_tote.png']"
+    fitting.explorer().get_by_role("status").filter(has_text="saved tulip_009.png").wait_for()
+    assert fitting.python(saved) == "['tulip_009.png', 'tulip_009_proof.png', 'tulip_009_tote.png']"
     fitting.button("Save files").click()
     fitting.explorer().get_by_role("alert").filter(has_text="exists").wait_for()
     assert (
-        fitting.python(saved) == "['snow_009.png', 'snow_009_proof.png', 'snow_009_tote.png']" and fitting.console == []
+        fitting.python(saved) == "['tulip_009.png', 'tulip_009_proof.png', 'tulip_009_tote.png']"
+        and fitting.console == []
     )
