@@ -1042,6 +1042,36 @@ def test_links_that_lead_nowhere(file, seen, tmp_path):
         assert file in lines[-1] and tree(tmp_path) == before, said
 
 
+LOCKS = {
+    "a pipe": os.mkfifo if os.name != "nt" else None,
+    "a folder": Path.mkdir,
+    "a link": lambda path: path.symlink_to(path.parent.parent / "notes.txt"),
+    "a link to nowhere": lambda path: path.symlink_to(path.parent.parent / "away"),
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and links of Unix")
+@pytest.mark.parametrize("what", LOCKS)
+def test_locks_that_are_no_files(what, seen, tmp_path):
+    """Kind 6: what lies in the place of a lock is not followed, emptied or taken away: one line, or the usual result."""
+    run = linked(seen, tmp_path / "run")
+    (tmp_path / "notes.txt").write_text("mine")
+    LOCKS[what](run / ".lock")
+    before, kind = tree(run), os.lstat(run / ".lock").st_mode
+    for name in MADE if LONG else ("experts", "tile", "print", "check", "fork", "runs"):
+        status, lines, said = call(words_of(name, run))
+        if status:
+            assert_told(status, lines, said)
+            assert ".lock is no ordinary file: take it away" in lines[-1], said
+        else:
+            assert name in ("fork", "runs", "share"), name
+        after = tree(run)
+        assert {k: after.get(k) for k in before} == before and os.lstat(run / ".lock").st_mode == kind
+    assert (tmp_path / "notes.txt").read_text() == "mine" and not (tmp_path / "away").exists()
+
+
 def test_folders_without_end(tmp_path):
     """Kind 3: a path that is longer than any system allows is told in a line."""
     for name in ("tile", "gallery", "check"):
