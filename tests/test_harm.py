@@ -827,6 +827,59 @@ def test_files_of_another_run(kind, seen, tmp_path):
     assert [f for f in names if got.get(f) != wanted[f]] == []
 
 
+def retold(path, **of):
+    """A file of an expert that says it is of a run with other settings; with none, as older versions wrote it."""
+
+    def change(tensors, about):
+        mark = about.pop("of")
+        return tensors, about | (dict(of=mark | of) if of else {})
+
+    data = rewritten(path, change)
+    path.unlink()
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("file", ["epoch_002", "latest", "*"])
+def test_experts_of_another_run(file, seen, tmp_path):
+    """Kind 2: an epoch, a latest file, or all of an expert, from a run with another seed or other images, is not taken
+    for the run's own, nor overwritten by training; `check --repair` helps."""
+    wanted, other = results(seen), dict(seed=7) if file == "latest" else dict(data_fingerprint="0" * 64)
+    run = linked(seen, tmp_path / "run")
+    for path in run.glob(f"experts/expert_001/{file}.safetensors"):
+        retold(path, **other)
+    before = tree(run / "experts")
+    for name in ("experts", "distill", "fork", *["evaluate"] * (file == "latest")):
+        status, lines, said = call([*words_of(name, run)[:3], *(["--from", "experts"] if name == "fork" else [])])
+        assert_told(status, lines, said)
+        assert name == "fork" or f"it is of a run with {[*other][0]}" in lines[-1], said
+        assert not fork_of(run).exists() and tree(run / "experts") == before
+    status, _, said = call(["check", run, "--repair"])
+    assert status == 0 and "made again: experts" in said, said
+    got = results(run)
+    names = [f for f in wanted if not f.startswith(("prints/", "gallery", "tiling", "shared", "cache/"))]
+    assert [f for f in names if got.get(f) != wanted[f]] == [] and not list(run.rglob("*.damaged"))
+
+
+def test_experts_that_do_not_say_of_which_run(undisturbed, tmp_path):
+    """Kind 2: files of experts that an older version wrote have no mark, and are taken; a fork keeps marks valid."""
+    run, new = linked(undisturbed, tmp_path / "run"), tmp_path / "new"
+    for path in run.glob("experts/*/*"):
+        retold(path)
+    before = tree(run / "experts")
+    status, lines, said = call(["fork", run, new, "--set", "pixel_lr=0.5", "--set", "levels=1", "--experts", "2"])
+    assert status == 0 and not lines, said
+    for folder in (run, new):
+        assert call(["experts", "--run", folder])[0] == 0
+    made = tree(new / "experts")
+    assert tree(run / "experts") == before and made == {name: before[name] for name in made} and len(made) > 10
+    assert (
+        call(["fork", undisturbed, tmp_path / "other", "--set", "pixel_lr=0.5", "--set", "max_start_epoch=1"])[0] == 0
+    )
+    before = tree(tmp_path / "other/experts")
+    status, _, said = call(["experts", "--run", tmp_path / "other"])
+    assert status == 0 and "trained again" not in said and tree(tmp_path / "other/experts") == before
+
+
 def follow(line):
     """The command that a line ends with, typed."""
     words = shlex.split(line.split(": wearable-imagenet ")[-1])
@@ -987,6 +1040,36 @@ def test_links_that_lead_nowhere(file, seen, tmp_path):
         status, lines, said = call(words_of(name, run))
         assert_told(status, lines, said)
         assert file in lines[-1] and tree(tmp_path) == before, said
+
+
+LOCKS = {
+    "a pipe": os.mkfifo if os.name != "nt" else None,
+    "a folder": Path.mkdir,
+    "a link": lambda path: path.symlink_to(path.parent.parent / "notes.txt"),
+    "a link to nowhere": lambda path: path.symlink_to(path.parent.parent / "away"),
+    "a link to itself": lambda path: path.symlink_to(path),
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes and links of Unix")
+@pytest.mark.parametrize("what", LOCKS)
+def test_locks_that_are_no_files(what, seen, tmp_path):
+    """Kind 6: what lies in the place of a lock is not followed, emptied or taken away: one line, or the usual result."""
+    run = linked(seen, tmp_path / "run")
+    (tmp_path / "notes.txt").write_text("mine")
+    LOCKS[what](run / ".lock")
+    before, kind = tree(run), os.lstat(run / ".lock").st_mode
+    for name in MADE if LONG else ("experts", "tile", "print", "check", "fork", "runs"):
+        status, lines, said = call(words_of(name, run))
+        if status:
+            assert_told(status, lines, said)
+            assert ".lock is no ordinary file: take it away" in lines[-1], said
+        else:
+            assert name in ("fork", "runs", "share"), name
+        after = tree(run)
+        assert {k: after.get(k) for k in before} == before and os.lstat(run / ".lock").st_mode == kind
+    assert (tmp_path / "notes.txt").read_text() == "mine" and not (tmp_path / "away").exists()
 
 
 def test_folders_without_end(tmp_path):

@@ -817,7 +817,7 @@ def full_parts() -> dict:
         large=large,
         flops=lambda: flops(5, 128, 20),
         prints=lambda: prints(3, (1, 10)),
-        ranks=lambda: ranks(dict(experts=4, train_epochs=10, trajectories=2, distill_steps=12), "≥ 1.7"),
+        ranks=lambda: ranks(dict(experts=4, train_epochs=10, trajectories=2, distill_steps=36), "≥ 1.7"),
         sums=lambda: sums((10, 200, 1000), 256, dict(width=64, depth=5, crop_size=128, canvas=256)),
         gpu=lambda: gpu(5, SIZES, 20),
         sides=lambda: crop_sides(3, (32, 48, 64, 96, 128), 32, 4),

@@ -222,8 +222,7 @@ def content_digest(
     "SHA-256 of all contents"
     if tensors:
         import torch
-    same = json.loads(json.dumps(about))  # as they come back: lists for tuples, text for keys
-    whole = hashlib.sha256(json.dumps(same, sort_keys=True).encode())
+    whole = hashlib.sha256(json.dumps(json.loads(json.dumps(about)), sort_keys=True).encode())  # tuples are lists
     for name, t in sorted(tensors.items()):
         whole.update(json.dumps([name, str(t.dtype), list(t.shape)]).encode())
         whole.update(t.contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -240,8 +239,7 @@ def save_tensors(
 
     held = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     metadata = {"about": json.dumps(about | {"sha256": content_digest(about, held)}, sort_keys=True)}
-    whole = save(held, metadata)
-    return write_file(path, lambda tmp: tmp.write_bytes(whole))
+    return write_file(path, lambda tmp: tmp.write_bytes(save(held, metadata)))
 
 # %% ../nbs/01_core.ipynb #50add7b5
 def check_digest(

@@ -239,18 +239,18 @@ def result_file(
 def check_pool(
     pool: int,  # as for `evaluate`
     arms: tuple,  # which comparisons
-    s: DistillSettings,  # settings
+    t: Textures,  # the textures
     data: Dataset,  # the real images
 ):
-    "Refuse a pool that cannot be filled"
-    most = np.bincount(data.train.y).min() // s.canvases_per_class
+    "Refuse a pool that cannot be filled, and images of another size or of other classes"
+    most = np.bincount(data.train.y).min() // t.settings.canvases_per_class
     if pool < 0:
         raise UserError(f"pool {pool} must be a number of patches, or 0 for new ones every epoch")
+    if (data.size, data.classes) != (size := t.settings.crop_size, t.classes):
+        raise UserError(f"images of {data.size} px, {len(data.classes)} classes: load the textures' own at {size} px")
     if "real" in arms and pool > most:
-        raise UserError(
-            f"pool {pool} is more than the {most} real images that the smallest class has for each canvas: "
-            f"use {most} or fewer, or leave out the arm real"
-        )
+        more = f"pool {pool} is more than the {most} real images that the smallest class has for each canvas"
+        raise UserError(f"{more}: use {most} or fewer, or leave out the arm real")
 
 # %% ../nbs/19_evaluate.ipynb #a202d85b
 def evaluate_network(
@@ -280,8 +280,8 @@ def evaluate(
     pool: int = 0,  # patches of every canvas, and as many real images; 0: new patches every epoch, and one real image
 ) -> dict[str, dict]:  # arm -> mean, std, values, and confusion, K lists of K numbers of images over all networks
     "Accuracy of networks trained on textures, on mosaics, on one real image a class, and on noise (Appendix B)"
-    check_pool(pool, arms, s := t.settings, data)
-    key = digest(t, data)
+    check_pool(pool, arms, t, data)
+    s, key = t.settings, digest(t, data)
     files = {(arm, i): result_file(folder, t, key, arm, i, pool) for arm in arms for i in range(s.eval_networks)}
     missing = [at for at, file in files.items() if not file.exists()]
     bar = TeamBar(progress(total=len(missing) * s.eval_epochs, desc="evaluate", unit="epoch"))

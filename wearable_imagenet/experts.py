@@ -24,9 +24,18 @@ from .augment import ALL_FAMILIES, Augmentation, augment, sample_augmentation
 from .block import by_kernels, say_compiling
 from .core import DamagedFile, UserError, generator
 from .figure import Picture, own_style
-from .guard.form import read_tensors
+from .guard.kin import training_mark
 from .guard.rescue import Unfit, say_fork
-from .guard.theta import EPOCH, LATEST, STORAGE, epoch_file, latest_file, load_theta, save_theta
+from wearable_imagenet.guard.theta import (
+    LATEST,
+    STORAGE,
+    epoch_file,
+    figures_so_far,
+    latest_file,
+    load_figures,
+    load_theta,
+    save_theta,
+)
 from .images.dataset import Dataset, images_for, take_images
 from .kernels import backward_kernel
 from .machine import use_precision, with_gradients
@@ -120,22 +129,6 @@ class ExpertTraining:
     storage: str = "float32"  # a name in `STORAGE`, for the files of the epochs
     testing: float = 0.1  # share of the training's work that tests may take, see `tested_epochs`
 
-# %% ../nbs/12_experts.ipynb #46a4c974
-def _figures_so_far(folder, expert, keep, tested, parameters):
-    "Figures of every epoch that is done, None where not tested; an empty list if a file is missing or damaged"
-    latest = latest_file(folder, expert)
-    if not latest.exists():
-        return []
-    try:
-        done = read_tensors(latest, LATEST)[1]["figures"]
-        load_theta(latest, LATEST, parameters)
-        files = [epoch_file(folder, expert, e) for e in range(min(keep + 1, len(done)))]
-        whole = all(path.exists() and len(load_theta(path, EPOCH, parameters)) for path in files)
-    except DamagedFile as e:
-        warnings.warn(f"{e.fault}: expert {expert} is trained again", stacklevel=2)
-        return []
-    return [f if e in tested else None for e, f in enumerate(done)] if whole else []
-
 # %% ../nbs/12_experts.ipynb #81b4942a
 @with_gradients()
 def train_expert(
@@ -149,7 +142,8 @@ def train_expert(
     "Train one expert up to epoch T, storing `θ*_0 … θ*_keep`"
     latest = latest_file(folder, expert)
     tested = _tested_epochs(how.epochs, len(data.train), len(data.test), how.testing)
-    done = _figures_so_far(folder, expert, how.keep, tested, len(net))
+    of = training_mark(how, data.fingerprint)
+    done = [f if e in tested else None for e, f in enumerate(figures_so_far(folder, expert, how.keep, len(net), of))]
     theta = load_theta(latest, LATEST) if done else init_theta(net, generator(how.seed, "expert", expert))
     theta = theta.to(how.device)
     images = images_for(data.train, how.device)
@@ -167,8 +161,9 @@ def train_expert(
             said = f"expert {expert} diverged in epoch {epoch}: use an expert_lr below {how.lr:g}"
             raise Unfit(said, expert_lr=how.lr / 10)
         if epoch <= how.keep:
-            save_theta(epoch_file(folder, expert, epoch), theta.to(STORAGE[how.storage]), done[-1] or {})
-        save_theta(latest, theta, dict(figures=done))
+            said = dict(done[-1] or {}, of=of)
+            save_theta(epoch_file(folder, expert, epoch), theta.to(STORAGE[how.storage]), said)
+        save_theta(latest, theta, dict(figures=done, of=of))
         if epoch > 0:
             on_epoch(epoch, done[-1])
 
@@ -176,14 +171,14 @@ def train_expert(
 def _epochs_done(latest):
     "Epochs that a `latest` file knows of; 0 where it is damaged"
     try:
-        return max(0, len(read_tensors(latest, LATEST)[1]["figures"]) - 1)
+        return max(0, len(load_figures(latest)) - 1)
     except DamagedFile:
         return 0
 
 
 def _warn_at_chance(folder, count, classes, lr):
     "Say so where experts learned nothing, with the command that begins again"
-    last = [read_tensors(latest_file(folder, i), LATEST)[1]["figures"][-1] for i in range(count)]
+    last = [load_figures(latest_file(folder, i))[-1] for i in range(count)]
     lost = [f for f in last if f and f["accuracy"] <= 1.5 / classes and f["loss"] > 2 * math.log(classes)]
     if lost:
         figures = f"accuracy {lost[0]['accuracy']:.0%}, loss {lost[0]['loss']:.3g}"
@@ -225,8 +220,9 @@ class TrajectoryBuffer:
     def __init__(
         self,
         folder: Path,  # the run's `experts` folder
+        of: dict | None = None,  # from `training_mark`, of the run; None: experts of any
     ):
-        self.folder = Path(folder)
+        self.folder, self.of = Path(folder), of
         experts = range(len(list(self.folder.glob("expert_*"))))
         self.lengths = [next(e for e in range(10**6) if not epoch_file(folder, i, e).exists()) - 1 for i in experts]
         if min(self.lengths, default=0) < 1:
@@ -242,7 +238,7 @@ class TrajectoryBuffer:
         self,
         at: tuple[int, int],  # expert and epoch, both from 0
     ) -> torch.Tensor:  # (P,) parameters
-        return load_theta(epoch_file(self.folder, *at))
+        return load_theta(epoch_file(self.folder, *at), of=self.of)
 
     @property
     def epochs(self) -> int:
@@ -254,7 +250,7 @@ class TrajectoryBuffer:
         name: str = "accuracy",  # accuracy (0 … 1) or loss (nats)
     ) -> torch.Tensor:  # (experts, T + 1)
         "One figure of every epoch that was trained, kept or not; NaN where it was not tested"
-        done = [read_tensors(latest_file(self.folder, i), LATEST)[1]["figures"] for i in range(len(self))]
+        done = [load_figures(latest_file(self.folder, i), self.of) for i in range(len(self))]
         rows = [[f[name] if f else math.nan for f in figures[: min(map(len, done))]] for figures in done]
         return torch.tensor(rows, dtype=torch.float32, device="cpu")
 

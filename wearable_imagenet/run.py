@@ -17,7 +17,7 @@ import torch
 from .core import DamagedFile, UserError, check_file, package_version, printable, say_size
 from .experts import TrajectoryBuffer
 from .guard.form import Form, Number, Numbers, fault_in_value, read_record, read_tensors, write_record
-from .guard.kin import FREE, bound_settings, check_kin
+from .guard.kin import FREE, bound_settings, check_kin, expert_mark
 from .guard.rescue import changed_experts, say_fork
 from .guard.sent import is_packed, unpacked
 from .images.dataset import Dataset
@@ -25,6 +25,7 @@ from .settings import DistillSettings, make_settings, settings_text
 from .textures import Textures, textures_mark
 
 # %% ../nbs/16_run.ipynb #2eb546cd
+_COUNT = Number(0, whole=True)
 _SUMMARY = {"mean": Number(0, 1), "std": Number(0), "values": [Number(0, 1)]}
 
 
@@ -45,15 +46,10 @@ RUN = Form(
 CHECKPOINT = Form(
     "take it away, and distillation begins again at its first step",
     {"losses": Numbers("steps?", "float64", 0)},
-    {
-        "distill_steps": Number(0, whole=True),
-        "stored?": (None, Number(0, whole=True)),
-        "compile_from?": (None, Number(0)),
-        "of?": dict,
-    },
+    {"distill_steps": _COUNT, "stored?": (None, _COUNT), "compile_from?": (None, Number(0)), "of?": dict},
     lambda about, t: "" if about["distill_steps"] == len(t["losses"]) else "its losses are not those of its steps",
 )
-RESULT = Form("evaluate again", about={"accuracy": Number(0, 1), "confusion": [[Number(0, whole=True)]]})
+RESULT = Form("evaluate again", about={"accuracy": Number(0, 1), "confusion": [[_COUNT]]})
 SECONDS = Form(
     "take it away, and time is counted anew", agree=lambda about, _: fault_in_value([*about.values()], [Number(0)])
 )
@@ -131,13 +127,16 @@ class Run:
             except DamagedFile as e:
                 raise DamagedFile(self.folder, f"its {Path(e.path).name}: {e.why}", "ask for it again") from None
 
-    def _check_own(self, path, its):
-        "Refuse a file of another run, where anything says which run this is"
+    def _known(self, mark):
+        "What `mark` makes of settings and the images' fingerprint; nothing where nothing says which run this is"
         try:
-            ours = bound_settings(self.settings)
+            return mark(self.settings, read_record(self.settings_file, RUN).get("data_fingerprint", ""))
         except (UserError, OSError):
-            return
-        check_kin(path, its, ours, self.folder)
+            return {}
+
+    def _check_own(self, path, its):
+        "Refuse a file of another run"
+        check_kin(path, its, self._known(lambda s, _: bound_settings(s)), self.folder)
 
     def load_textures(
         self,
@@ -169,7 +168,7 @@ class Run:
 
     @property
     def experts(self) -> TrajectoryBuffer:
-        return TrajectoryBuffer(self.experts_folder)
+        return TrajectoryBuffer(self.experts_folder, self._known(expert_mark))
 
     @property
     def losses(self) -> list[float]:  # matching loss of every distillation step

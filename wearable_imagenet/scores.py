@@ -85,7 +85,7 @@ def evaluate_pools(
 ) -> dict[str, dict[int, dict]]:  # arm -> number of patches -> as from `evaluate`
     "Accuracy against the number of patches"
     for pool in pools:
-        check_pool(pool, arms, t.settings, data)  # before the first is trained
+        check_pool(pool, arms, t, data)  # before the first is trained
     results = {pool: evaluate(t, data, folder, arms, progress, pool) for pool in pools}
     return {arm: {pool: results[pool][arm] for pool in pools} for arm in arms}
 

@@ -19,9 +19,9 @@ from ..core import UserError, printable
 from ..distill import load_checkpoint
 from ..evaluate import ARMS, asked, digest, result_file
 from .form import OldFile, read_record, read_tensors
-from .kin import bound_settings, check_kin
+from .kin import bound_settings, check_kin, expert_mark
 from .rescue import kept_epochs
-from .theta import LATEST, epoch_file, latest_file, load_theta
+from .theta import LATEST, epoch_file, latest_file, load_figures, load_theta
 from .trouble import say_disk
 from ..images.cache import entry_folder, read_entry
 from ..images.dataset import Dataset, hold_out
@@ -85,19 +85,18 @@ def numbers_of(
     return sorted(int(n) for p in paths if (n := p.name.split(".")[0].split("_")[-1]).isdigit() and n.isascii())
 
 
-def _look_at_expert(run, i, s, size):
-    "Files of one expert; `size`, a dictionary, learns the number of parameters"
+def _look_at_expert(run, i, s, known):
+    "Files of one expert; `known`, what `load_theta` asks of each, learns the number of parameters"
 
     def read(path, **form):
-        theta = load_theta(path, parameters=size.get("P", 0), **form)
-        size["P"] = len(theta)
+        known["parameters"] = len(load_theta(path, **known, **form))
 
     latest = latest_file(run.experts_folder, i)
     found = [look_at("experts", latest, partial(read, form=LATEST))]
     there = numbers_of(latest.parent.glob("epoch_*.safetensors"))
     last = max(there, default=0)
     if found[0].state == "whole":
-        last = len(read_tensors(latest, LATEST)[1]["figures"]) - 1
+        last = len(load_figures(latest)) - 1
     wanted = range(min(last, kept_epochs(s)) + 1) if s else range(last + 1)
     return found + [look_at("experts", epoch_file(run.experts_folder, i, e), read) for e in sorted({*wanted, *there})]
 
@@ -106,13 +105,14 @@ def look_at_experts(
     run: Run,  # a run
     s: DistillSettings | None,  # its settings, where they are known
     due: bool,  # whether all of them should be there
+    fingerprint: str = "",  # of its images, where they are known
 ) -> list[Finding]:
     "Every file of every expert"
     if run.experts_folder.is_dir():
         os.listdir(run.experts_folder)  # a folder that may not be read is not an empty one
     numbers = {*numbers_of(run.experts_folder.glob("expert_*")), *(range(s.experts) if s and due else ())}
-    size: dict[str, int] = {}
-    return [f for i in sorted(numbers) for f in _look_at_expert(run, i, s, size)] or [
+    known = dict(of=expert_mark(s, fingerprint) if s else None)
+    return [f for i in sorted(numbers) for f in _look_at_expert(run, i, s, known)] or [
         Finding("experts", "missing" if due else "to come", run.experts_folder)
     ]
 
@@ -270,7 +270,7 @@ def look_at_run(
     images, data = look_at_images(s, mark)
     results = look_at_results(run, s, data)
     distilled = look_at_distilled(run, s, data, results[-2].state != "to come")
-    experts = look_at_experts(run, s, any(f.state != "to come" for f in distilled))
+    experts = look_at_experts(run, s, any(f.state != "to come" for f in distilled), mark)
     seconds = look_at("seconds", run.seconds_file, partial(read_record, form=SECONDS), distilled[0].state == "whole")
     return sorted([own, images, *experts, *distilled, *results, seconds], key=lambda f: RUN_FILES.index(f.kind))
 

@@ -76,7 +76,7 @@ def files_to_share(
     "What the new run begins from. Raises `UserError` where it is not whole"
     if begin == "settings":
         return []
-    found: list[Finding] = look_at_experts(run, now, False)
+    found: list[Finding] = look_at_experts(run, now, False, data.fingerprint)
     found = [f for f in found if f.state == "to come" or int(f.path.parent.name.split("_")[1]) < now.experts]
     if found[0].state == "to come":
         raise OtherExperts(f"{printable(run.folder)} has no experts: train them first, or add --from settings")

@@ -8,6 +8,7 @@ __all__ = ['own_folder', 'own_place']
 # %% ../../nbs/guard/2_lock.ipynb #daa85a7e
 import os
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -36,6 +37,8 @@ def own_folder(
     folder = Path(folder)
     made = [p for p in (folder, *folder.parents) if not p.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(folder / ".lock") and not stat.S_ISREG(os.lstat(folder / ".lock").st_mode):
+        raise UserError(f"{printable(folder / '.lock')} is no ordinary file: take it away")
     lock = FileLock(folder / ".lock", timeout=0)
     try:
         lock.acquire()
