@@ -819,7 +819,7 @@ def full_parts() -> dict:
         prints=lambda: prints(3, (1, 10)),
         ranks=lambda: ranks(dict(experts=4, train_epochs=10, trajectories=2, distill_steps=36), "≥ 1.7"),
         sums=lambda: sums((10, 200, 1000), 256, dict(width=64, depth=5, crop_size=128, canvas=256)),
-        gpu=lambda: gpu(5, SIZES, 20),
+        gpu=lambda: gpu(5, SIZES, 40),
         sides=lambda: crop_sides(3, (32, 48, 64, 96, 128), 32, 4),
         curves=lambda: curves(3, (10, 20, 50, 100), (64, 128, 256, 512), 32),
     )

@@ -30,9 +30,7 @@ class MachineSettings:
     "How a run uses the machine"
 
     device: str = "auto"  # auto, cpu, cuda or mps
-    compile: str = (
-        "auto"  # on, off, or auto: always on an NVIDIA GPU, else for distillation where measured steps say that it pays
-    )
+    compile: str = "auto"  # on, off, or auto: on an NVIDIA GPU always, else where measured steps say that it pays
     method: str = "auto"  # the student's steps on the way back: store, rebuild, or auto: as memory allows
     expert_precision: str = "float32"  # or tf32 or bfloat16, for the experts' training alone
     expert_storage: str = "float32"  # or float16: half the disk
